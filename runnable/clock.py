@@ -1,0 +1,70 @@
+"""Time, randomness and ids, handed in so that a run can be played on another clock."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import secrets
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+_FIRST = "amber bold brisk calm clear coral crisp eager early fair gentle golden".split()
+_SECOND = "acorn badger birch cedar comet delta falcon fjord harbor heron lark maple".split()
+
+
+@dataclass(slots=True)
+class Clock:
+    """The machine's own time and randomness; a test or a simulation hands in another.
+
+    Example:
+        >>> Clock().elapsed(since=Clock().monotonic()) >= 0
+        True
+    """
+
+    randomness: random.Random = field(default_factory=random.SystemRandom)
+
+    def now(self) -> float:
+        """Seconds since the epoch, to the microsecond."""
+        return round(time.time(), 6)
+
+    def monotonic(self) -> float:
+        """Seconds that never go back, whatever the wall clock does."""
+        return time.perf_counter()
+
+    def elapsed(self, since: float) -> float:
+        """Seconds since that `monotonic()`, to the microsecond."""
+        return round(self.monotonic() - since, 6)
+
+    def random(self) -> float:
+        """A number in [0, 1)."""
+        return self.randomness.random()
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await asyncio.sleep(seconds)
+
+    def new_run_id(self) -> str:
+        """A readable name and 40 random bits: unique whatever the clock says."""
+        first = self.randomness.choice(_FIRST)
+        second = self.randomness.choice(_SECOND)
+        return f"{first}-{second}-{self.randomness.getrandbits(40):010x}"
+
+    def new_token(self) -> str:
+        """64 random bits as hexadecimal digits, for what must not be guessed or met twice."""
+        return secrets.token_hex(8)
+
+
+def iso(at: float) -> str:
+    """An instant as the events write it: UTC, ending in `Z`, microseconds where there are any.
+
+    Example:
+        >>> iso(0.25)
+        '1970-01-01T00:00:00.250000Z'
+    """
+    return datetime.fromtimestamp(at, UTC).isoformat()[:-6] + "Z"
+
+
+def instant(at: float) -> datetime:
+    """The same instant as a `datetime` in UTC."""
+    return datetime.fromtimestamp(at, UTC)

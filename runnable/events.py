@@ -1,0 +1,252 @@
+"""The typed events of a run, and their union."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import cache
+from typing import Annotated, Any, Final, Literal, cast
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
+from pydantic_core import from_json
+
+from runnable.defaults import CANCELLED, FAIL, SUCCESS
+
+EndStatus = Literal["success", "fail", "cancelled"]
+
+
+class BaseEvent(BaseModel):
+    """What every event has. Fields that this version does not know are kept."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, defer_build=True)
+
+    type: str
+    run_id: str
+    timestamp: datetime
+    """When it happened, UTC."""
+    seq: int
+    """1, 2, 3 … within the run, without gaps."""
+
+
+class TaskEvent(BaseEvent):
+    """What every event of a task has."""
+
+    task_name: str
+    """The name that the user gave the step."""
+    path: str
+    """Where the step stands, unique in the run: `translate.french.call`, `pages.7.fetch`."""
+    attempt: int
+
+
+class PipelineStartedEvent(BaseEvent):
+    """A run begins, or goes on (`resumed`)."""
+
+    type: Literal["pipeline_started"] = "pipeline_started"
+    tag: str
+    pipeline: str
+    total_tasks: int
+    """Task steps and stubs in the graph, nested ones too, each once; not those of `on_failure`."""
+    resumed: bool
+    epoch: int
+    """Which life of the run this is: 1 at first, one more at each resume."""
+
+
+class TaskStartedEvent(TaskEvent):
+    """An attempt begins; its arguments are bound."""
+
+    type: Literal["task_started"] = "task_started"
+    inputs: dict[str, JsonValue]
+    """Previews of the arguments."""
+    voids_chunks: bool
+    """An earlier attempt had streamed: its chunks count no more."""
+
+
+class TaskChunkEvent(TaskEvent):
+    """A streaming task yields."""
+
+    type: Literal["task_chunk"] = "task_chunk"
+    chunk: JsonValue
+    encoding: Literal["base64"] | None = Field(default=None, exclude_if=lambda value: value is None)
+    """`base64` if the task yielded bytes."""
+
+
+class TaskLogEvent(TaskEvent):
+    """A task prints or logs."""
+
+    type: Literal["task_log"] = "task_log"
+    stream: Literal["stdout", "stderr"]
+    text: str
+
+
+class TaskCompletedEvent(TaskEvent):
+    """An attempt ends with success."""
+
+    type: Literal["task_completed"] = "task_completed"
+    outputs: dict[str, JsonValue]
+    """Previews of what it returned."""
+    metrics: dict[str, JsonValue]
+    duration: float
+    """Seconds."""
+
+
+class TaskErrorEvent(TaskEvent):
+    """An attempt fails."""
+
+    type: Literal["task_error"] = "task_error"
+    error: str
+    error_type: str
+    will_retry: bool
+    abandoned: bool
+    """The function goes on in a thread that cannot be stopped; what it returns is discarded."""
+
+
+class TaskSkippedEvent(TaskEvent):
+    """A step does not run, because its result is known."""
+
+    type: Literal["task_skipped"] = "task_skipped"
+    reason: Literal["resumed", "cached", "mocked"]
+
+
+class BranchStartedEvent(BaseEvent):
+    """A branch of a parallel, a conditional or an `on_failure` begins."""
+
+    type: Literal["branch_started"] = "branch_started"
+    path: str
+    branch: str
+
+
+class BranchCompletedEvent(BaseEvent):
+    """A branch of a parallel, a conditional or an `on_failure` ends."""
+
+    type: Literal["branch_completed"] = "branch_completed"
+    path: str
+    branch: str
+    status: EndStatus
+
+
+class CompositeCompletedEvent(BaseEvent):
+    """A parallel, map, loop or conditional ends, with the values its branches were merged to."""
+
+    type: Literal["composite_completed"] = "composite_completed"
+    task_name: str
+    path: str
+    status: EndStatus
+    outputs: dict[str, JsonValue]
+    duration: float
+
+
+class PipelineCompletedEvent(BaseEvent):
+    """The run ends with success."""
+
+    type: Literal["pipeline_completed"] = "pipeline_completed"
+    status: Literal["success"]
+    outputs: dict[str, JsonValue]
+    """Previews of the parameters at the end."""
+    duration: float
+
+
+class PipelineErrorEvent(BaseEvent):
+    """The run fails."""
+
+    type: Literal["pipeline_error"] = "pipeline_error"
+    error: str
+    error_type: str
+    path: str
+    """The step that failed; empty if it was none."""
+
+
+class PipelineCancelledEvent(BaseEvent):
+    """The run is cancelled; it can be resumed."""
+
+    type: Literal["pipeline_cancelled"] = "pipeline_cancelled"
+    reason: str
+
+
+class UnknownEvent(BaseEvent):
+    """An event of a type that this version does not know, all its fields kept."""
+
+    type: str
+
+
+PipelineEvent = Annotated[
+    PipelineStartedEvent
+    | TaskStartedEvent
+    | TaskChunkEvent
+    | TaskLogEvent
+    | TaskCompletedEvent
+    | TaskErrorEvent
+    | TaskSkippedEvent
+    | BranchStartedEvent
+    | BranchCompletedEvent
+    | CompositeCompletedEvent
+    | PipelineCompletedEvent
+    | PipelineErrorEvent
+    | PipelineCancelledEvent,
+    Field(discriminator="type"),
+]
+"""Any event that this version knows, told apart by `type`."""
+
+EVENTS: Final[dict[str, type[BaseEvent]]] = {
+    str(model.model_fields["type"].default): model
+    for model in (
+        PipelineStartedEvent,
+        TaskStartedEvent,
+        TaskChunkEvent,
+        TaskLogEvent,
+        TaskCompletedEvent,
+        TaskErrorEvent,
+        TaskSkippedEvent,
+        BranchStartedEvent,
+        BranchCompletedEvent,
+        CompositeCompletedEvent,
+        PipelineCompletedEvent,
+        PipelineErrorEvent,
+        PipelineCancelledEvent,
+    )
+}
+"""Event type → its class."""
+
+END_STATUS: Final[dict[str, EndStatus]] = {
+    "pipeline_completed": SUCCESS,
+    "pipeline_error": FAIL,
+    "pipeline_cancelled": CANCELLED,
+}
+"""The event types that end a run → the run's status after them."""
+
+
+def parse_event(text: bytes | str) -> PipelineEvent | UnknownEvent:
+    """Read one event, of a known type or not.
+
+    Raises:
+        pydantic.ValidationError: If it is not an event.
+
+    Example:
+        >>> text = '{"type":"later","run_id":"r","timestamp":"2026-01-01T00:00:00Z","seq":1,"x":2}'
+        >>> parse_event(text).model_dump_json() == text
+        True
+    """
+    found = from_json(text)
+    kind = cast("dict[str, object]", found).get("type") if isinstance(found, dict) else None
+    if isinstance(kind, str) and kind not in EVENTS:
+        return UnknownEvent.model_validate_json(text)
+    return _union().validate_json(text)
+
+
+@cache
+def _union() -> TypeAdapter[PipelineEvent]:
+    return TypeAdapter(PipelineEvent)
+
+
+def trusted_event(model: type[BaseEvent], fields: dict[str, Any]) -> BaseEvent:
+    """An event of fields that are known to be right: made without validating them again.
+
+    Args:
+        model: Its class.
+        fields: All its fields, in the class's order; taken over, not copied.
+    """
+    event = object.__new__(model)
+    put = object.__setattr__
+    put(event, "__dict__", fields)
+    put(event, "__pydantic_fields_set__", set(fields))
+    put(event, "__pydantic_extra__", {})
+    put(event, "__pydantic_private__", None)
+    return event

@@ -1,0 +1,360 @@
+"""Every error of ours, under one base to catch; the class takes facts and builds the sentence.
+
+RunnableError
+├── DefinitionError (ValueError)        a pipeline that cannot be built
+│   ├── InvalidNameError                a step, branch, parameter or run with a name it may not have
+│   └── GraphError                      steps that do not make a graph
+├── InputError (ValueError)             what a call or a file gives
+│   ├── ParametersFileError             a parameters file that cannot be read
+│   ├── ConfigurationError              a configuration that cannot be read or means nothing
+│   │   └── PluginError                 a plug-in that is unknown or broken
+│   ├── MissingParameterError           a step needs a value that nothing gives
+│   ├── MissingSecretError              a step names a secret that nobody has
+│   └── LimitError                      something is larger than its limit
+├── StepError                           what goes wrong with one step while it runs
+│   ├── BindingError (ValueError)       a value that does not fit its argument
+│   ├── ReturnsError (ValueError)       what a function gave back does not fit its `returns`
+│   ├── UnencodableError (ValueError)   a value that JSON cannot hold, with the path to the place
+│   ├── StreamError (ValueError)        a stream that goes on after its end marker
+│   ├── SecretLeakError (ValueError)    a value that holds a secret and would be stored
+│   └── StepTimeoutError (TimeoutError) an attempt that took longer than its `timeout`
+├── ExecutionFailedError                a run that failed; the user's exception is its cause
+├── RunCancelledError                   a run that was cancelled
+├── RunError                            a run that cannot be opened
+│   ├── RunExistsError (ValueError)
+│   ├── RunNotFoundError (ValueError)
+│   ├── RunFinishedError (ValueError)   nothing to resume
+│   ├── RunHeldError                    another process holds it
+│   ├── GraphChangedError (ValueError)  the pipeline is not the one that the run began with
+│   ├── RunStuckError                   ten resumes ended in the same step without a record
+│   └── RunInterruptedError             the owner of a followed run died
+└── StoreError                          the store failed
+    ├── LeaseLostError                  another owner has taken the run over
+    └── JournalCorruptError             a stored record that is not what was written
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable, Sequence
+
+
+def nearest(name: str, known: Iterable[str]) -> list[str]:
+    """The known names, the one most like `name` first, the others in order.
+
+    Example:
+        >>> nearest("sqlit", ["buffered", "postgres", "sqlite"])
+        ['sqlite', 'buffered', 'postgres']
+    """
+    names = sorted(known)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
+    return close + [other for other in names if other not in close]
+
+
+def shortened(text: str, limit: int = 80) -> str:
+    """The text as `repr` shows it, cut with a mark past `limit` characters."""
+    return repr(text) if len(text) <= limit else f"{text[:limit]!r}… ({len(text):,} characters)"
+
+
+class RunnableError(Exception):
+    """The base of every error that `runnable` raises."""
+
+
+class DefinitionError(RunnableError, ValueError):
+    """A pipeline cannot be built as it is written; the message names the step and what to do."""
+
+
+class InvalidNameError(DefinitionError):
+    """A step, branch, parameter or run has a name that it may not have."""
+
+    def __init__(self, what: str, name: str, reason: str) -> None:
+        self.what, self.name, self.reason = what, name, reason
+        super().__init__(f"The {what} name {shortened(name)} {reason}. Choose another name.")
+
+
+class GraphError(DefinitionError):
+    """Steps do not make a graph: a cycle, an edge to nowhere, two of one name, none at all."""
+
+
+class InputError(RunnableError, ValueError):
+    """What a call, a file or the environment gives cannot be used."""
+
+
+class ParametersFileError(InputError):
+    """A parameters file cannot be read, or does not hold a mapping."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path, self.reason = path, reason
+        super().__init__(f"The parameters file {path!r} {reason}.")
+
+
+class ConfigurationError(InputError):
+    """A configuration file cannot be read, or holds something that means nothing."""
+
+    def __init__(self, where: str, reason: str) -> None:
+        self.where, self.reason = where, reason
+        super().__init__(f"Configuration {where}: {reason}.")
+
+
+class PluginError(ConfigurationError):
+    """A plug-in is not known by that name, or does not load."""
+
+    def __init__(self, group: str, name: str, reason: str) -> None:
+        self.group, self.name = group, name
+        super().__init__(f"{group} {name!r}", reason)
+
+    @classmethod
+    def unknown(cls, group: str, name: str, known: Iterable[str]) -> PluginError:
+        """The error for a name that is registered nowhere."""
+        return cls(group, name, f"is not known (there are: {', '.join(nearest(name, known))})")
+
+
+class MissingParameterError(InputError):
+    """A step needs a value that nothing before it provides."""
+
+    def __init__(self, step: str, name: str, known: Collection[str]) -> None:
+        self.step, self.name = step, name
+        there = f"there are: {', '.join(sorted(known))}" if known else "there are none"
+        super().__init__(
+            f"Step {step!r} needs {name!r}, which no earlier step returns ({there}). Return it "
+            f"from an earlier step, give it a default, or pass parameters={{{name!r}: …}}."
+        )
+
+
+class MissingSecretError(InputError):
+    """A step names a secret that the secrets service does not have."""
+
+    def __init__(self, name: str, service: str, step: str = "") -> None:
+        self.name, self.service, self.step = name, service, step
+        who = f"Step {step!r} names" if step else "Something asked for"
+        super().__init__(
+            f"{who} the secret {name!r}, which the secrets service {service!r} does not have. "
+            f"Set it there, or remove the name."
+        )
+
+
+class LimitError(InputError):
+    """Something is larger than its limit."""
+
+    def __init__(self, what: str, size: int, limit: int, unit: str, advice: str) -> None:
+        self.what, self.size, self.limit = what, size, limit
+        super().__init__(
+            f"{what} is {size:,} {unit} long, more than the {limit:,} allowed. {advice}"
+        )
+
+
+class StepError(RunnableError):
+    """Something is wrong with one step while it runs."""
+
+
+class BindingError(StepError, ValueError):
+    """A parameter's value does not fit the annotation of the argument that takes it."""
+
+    def __init__(self, argument: str, annotation: str, reason: str) -> None:
+        self.argument, self.annotation = argument, annotation
+        super().__init__(
+            f"Argument {argument!r} is annotated {annotation}, and the parameter of that name does "
+            f"not fit: {reason}. Change the annotation, or what an earlier step returns."
+        )
+
+
+class ReturnsError(StepError, ValueError):
+    """What a function gave back does not fit the names in its `returns`."""
+
+    def __init__(self, names: Sequence[str], found: str) -> None:
+        self.names, self.found = tuple(names), found
+        super().__init__(
+            f"returns names {len(names)} ({', '.join(names)}) and the function gave back {found}. "
+            f"Give back a tuple with one value a name, or change returns=[…]."
+        )
+
+
+class UnencodableError(StepError, ValueError):
+    """JSON cannot hold a value; `place` is the path to it, as `result['a'][3]`."""
+
+    def __init__(self, place: str, reason: str) -> None:
+        self.place, self.reason = place, reason
+        super().__init__(
+            f"{place} {reason}, which JSON cannot hold. Annotate what the function returns so that "
+            f"pydantic can encode it, convert it before returning it, or return it as pickled(…)."
+        )
+
+
+class StreamError(StepError, ValueError):
+    """A stream gives something that its rules do not allow, such as a chunk after its end."""
+
+
+class SecretLeakError(StepError, ValueError):
+    """A value that would be stored holds a secret."""
+
+    def __init__(self, what: str, secret: str) -> None:
+        self.what, self.secret = what, secret
+        super().__init__(
+            f"{what} holds the value of the secret {secret!r} and would be stored in the run log. "
+            f"Hand on the secret's name, and read it where it is used with "
+            f"runnable.current().secret({secret!r})."
+        )
+
+
+class StepTimeoutError(StepError, TimeoutError):
+    """An attempt took longer than its step's `timeout`."""
+
+    def __init__(self, step: str, seconds: float) -> None:
+        self.step, self.seconds = step, seconds
+        super().__init__(f"Step {step!r} took longer than its timeout of {seconds:g} seconds.")
+
+
+class ExecutionFailedError(RunnableError):
+    """A run failed; the user's own exception is the `__cause__`.
+
+    `run_id` and `path` say where; the run can be resumed once the cause is mended.
+    """
+
+    def __init__(self, run_id: str, path: str = "", reason: str = "") -> None:
+        self.run_id, self.path, self.reason = run_id, path, reason
+        step = f"Step {path!r} failed" if path else "The pipeline failed"
+        super().__init__(
+            f"{step}: {reason or 'see the run log'}. Resume with "
+            f"pipeline.execute(resume={run_id!r}), or, for a script, with "
+            f"RUNNABLE_RETRY_RUN_ID={run_id} python script.py"
+        )
+
+
+class RunCancelledError(RunnableError):
+    """A run was cancelled, by its reader, by `runnable.cancel` or by a signal."""
+
+    def __init__(self, run_id: str, reason: str) -> None:
+        self.run_id, self.reason = run_id, reason
+        super().__init__(
+            f"Run {run_id!r} was cancelled: {reason}. Resume it with execute(resume={run_id!r})."
+        )
+
+
+class RunError(RunnableError):
+    """A run cannot be opened, resumed or followed."""
+
+
+class RunExistsError(RunError, ValueError):
+    """A run of that id is in the store already."""
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        super().__init__(
+            f"A run {run_id!r} exists already. Choose another run_id, leave it out to get a new "
+            f"one, or go on with that run: execute(resume={run_id!r})."
+        )
+
+
+class RunNotFoundError(RunError, ValueError):
+    """The store has no run of that id."""
+
+    def __init__(self, run_id: str, store: str) -> None:
+        self.run_id, self.store = run_id, store
+        super().__init__(
+            f"There is no run {run_id!r} in {store}. Check the id, the folder you started in, and "
+            f"the run-log-store of your configuration."
+        )
+
+
+class RunFinishedError(RunError, ValueError):
+    """The run ended with success; there is nothing to resume."""
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        super().__init__(
+            f"Run {run_id!r} ended with success, so there is nothing to resume. Start a new run."
+        )
+
+
+class RunHeldError(RunError):
+    """Another owner, which is alive, holds the run's lease."""
+
+    def __init__(self, run_id: str, owner: str) -> None:
+        self.run_id, self.owner = run_id, owner
+        super().__init__(
+            f"Run {run_id!r} is held by {owner}, which is alive. Wait for it, cancel the run with "
+            f"runnable.cancel({run_id!r}), or end that process, and resume then."
+        )
+
+
+class GraphChangedError(RunError, ValueError):
+    """The pipeline is built otherwise than when the run began."""
+
+    def __init__(self, run_id: str, changes: Sequence[str]) -> None:
+        self.run_id, self.changes = run_id, tuple(changes)
+        super().__init__(
+            f"The pipeline of run {run_id!r} has changed since it began: {'; '.join(changes)}. "
+            f"Resume with the pipeline it began with, start a new run, or accept the change with "
+            f"force=True."
+        )
+
+
+class RunStuckError(RunError):
+    """Resume after resume ended in the same step without a record of how."""
+
+    def __init__(self, run_id: str, path: str, times: int) -> None:
+        self.run_id, self.path, self.times = run_id, path, times
+        super().__init__(
+            f"Run {run_id!r} died {times} times in a row in step {path!r}. Mend the step (does it "
+            f"end the process, or use up the memory?), or try once more with force=True."
+        )
+
+
+class RunInterruptedError(RunError):
+    """The owner of a followed run died; a resume will go on with it."""
+
+    def __init__(self, run_id: str) -> None:
+        self.run_id = run_id
+        super().__init__(
+            f"The process that ran {run_id!r} is gone and the run has not ended. Resume it with "
+            f"execute(resume={run_id!r})."
+        )
+
+
+class StoreError(RunnableError):
+    """The store failed, or is not what it should be.
+
+    Args:
+        where: The store: a file, a table, a bucket.
+        reason: What is wrong.
+        advice: What to do.
+        temporary: Whether the same call may succeed later (a server that is away, a lock).
+        full: Whether there is no space left.
+    """
+
+    def __init__(
+        self,
+        where: str,
+        reason: str,
+        advice: str = "",
+        *,
+        temporary: bool = False,
+        full: bool = False,
+    ) -> None:
+        self.where, self.reason, self.advice = where, reason, advice
+        self.temporary, self.full = temporary, full
+        super().__init__(f"Store {where}: {reason}.{f' {advice}' if advice else ''}")
+
+
+class LeaseLostError(StoreError):
+    """Another owner has taken the run over; nothing more of this one is appended."""
+
+    def __init__(self, run_id: str, epoch: int) -> None:
+        self.run_id, self.epoch = run_id, epoch
+        super().__init__(
+            f"run {run_id!r}",
+            f"another owner has taken the run over from this one (epoch {epoch})",
+            "Nothing more was appended here; follow the run to see how it goes on.",
+        )
+
+
+class JournalCorruptError(StoreError):
+    """A stored record is not what was written."""
+
+    def __init__(self, run_id: str, seq: int, reason: str) -> None:
+        self.run_id, self.seq = run_id, seq
+        super().__init__(
+            f"run {run_id!r}",
+            f"the record at or after seq {seq} is damaged ({reason})",
+            "Nothing was repaired; other runs of the store are not touched.",
+        )

@@ -1,0 +1,315 @@
+"""What a journal is made of: an event and, for the engine alone, the values it carried.
+
+A record is stored as one line of JSON with a CRC-32 over what matters:
+
+    {"v":1,"seq":7,"kind":"task_completed","count":1,"crc":2864434397,"size":181,"event":{…},"values":{…}}
+
+`event` is the public event as it goes to the wire, byte for byte; `values` is null where the event
+says all. Chunks and log lines are many and small, so a flush of them is one record of the kind
+`chunks`: `event` holds the heads of the streams, `values` the columns, and `count` says how many
+events it stands for, with the seqs from `seq` on.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, NamedTuple, cast
+from zlib import crc32
+
+from pydantic_core import from_json, to_json
+
+from runnable.clock import instant, iso
+from runnable.events import (
+    EVENTS,
+    BaseEvent,
+    TaskChunkEvent,
+    TaskLogEvent,
+    UnknownEvent,
+    parse_event,
+    trusted_event,
+)
+from runnable.exceptions import JournalCorruptError, StoreError
+
+FORMAT: Final = 1
+"""The version of the stored form; a reader refuses a newer one."""
+CHUNKS: Final = "chunks"
+"""The kind of a record that stands for a batch of chunks and log lines."""
+
+
+class Record(NamedTuple):
+    """One event, or one batch of chunks and log lines, as it is stored.
+
+    `seq` is that of its first event, `count` how many events it stands for.
+    """
+
+    seq: int
+    kind: str
+    event: bytes
+    values: bytes = b"null"
+    count: int = 1
+
+    @property
+    def last(self) -> int:
+        """The seq of its last event."""
+        return self.seq + self.count - 1
+
+    def to_line(self) -> bytes:
+        """Its stored form, without a line end.
+
+        Example:
+            >>> record = Record(1, "pipeline_cancelled", b'{"seq":1}')
+            >>> Record.from_line(record.to_line(), "some-run") == record
+            True
+        """
+        return b'{"v":%d,"seq":%d,"kind":"%b","count":%d,"crc":%d,"size":%d,"event":%b,"values":%b}' % (
+            FORMAT,
+            self.seq,
+            self.kind.encode(),
+            self.count,
+            self._checksum(),
+            len(self.event),
+            self.event,
+            self.values,
+        )
+
+    @classmethod
+    def from_line(cls, line: bytes, run_id: str, after: int = 0) -> Record:
+        """Read a stored record and check it.
+
+        Args:
+            line: What `to_line` made.
+            run_id: The run, for the error.
+            after: The seq before it, for the error.
+
+        Raises:
+            JournalCorruptError: If it is not what was written.
+            StoreError: If a newer version of `runnable` wrote it.
+        """
+        start = line.find(b',"event":')
+        try:
+            head = cast("dict[str, Any]", from_json(line[:start] + b"}"))
+            version, size = int(head["v"]), int(head["size"])
+            body = start + len(b',"event":')
+            record = cls(
+                int(head["seq"]),
+                str(head["kind"]),
+                line[body : body + size],
+                line[body + size + len(b',"values":') : -1],
+                int(head["count"]),
+            )
+            intact = head["crc"] == record._checksum(version)
+            framed = line[body + size :].startswith(b',"values":') and line.endswith(b"}")
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise JournalCorruptError(run_id, after + 1, "it cannot be read") from error
+        if not (intact and framed):
+            raise JournalCorruptError(run_id, after + 1, "its checksum does not match")
+        if version > FORMAT:
+            raise StoreError(
+                f"run {run_id!r}",
+                f"the record {record.seq} was written by a newer version (format {version}, this "
+                f"one reads {FORMAT})",
+                "Upgrade runnable.",
+            )
+        return record
+
+    def _checksum(self, version: int = FORMAT) -> int:
+        head = b"%d %d %d %b " % (version, self.seq, self.count, self.kind.encode())
+        return crc32(self.values, crc32(self.event, crc32(head)))
+
+    def wire(self) -> Iterator[tuple[int, str, bytes]]:
+        """Its events as they go to a client: seq, type, and the JSON bytes of the journal."""
+        if self.kind == CHUNKS:
+            yield from Batch.read(self).wire()
+        else:
+            yield self.seq, self.kind, self.event
+
+    def events(self) -> Iterator[BaseEvent]:
+        """Its events, typed; one of an unknown type is an `UnknownEvent`."""
+        if self.kind == CHUNKS:
+            yield from Batch.read(self).events()
+        else:
+            yield typed_event(self)
+
+
+def typed_event(record: Record) -> BaseEvent:
+    """The event of a control record; one that we wrote is not validated again."""
+    model = EVENTS.get(record.kind, UnknownEvent)
+    if model is UnknownEvent:
+        return UnknownEvent.model_validate_json(record.event)
+    return cast("BaseEvent", parse_event(record.event))
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What the chunks, or the log lines, of one attempt have in common."""
+
+    run_id: str
+    task_name: str
+    path: str
+    attempt: int
+    type: Literal["task_chunk", "task_log"] = "task_chunk"
+    stream: Literal["stdout", "stderr", ""] = ""
+    """Of a log line."""
+    encoding: Literal["base64", ""] = ""
+    """Of a chunk of bytes."""
+
+    def fields(self) -> dict[str, Any]:
+        """What of it is stored."""
+        stored: dict[str, Any] = {
+            "type": self.type,
+            "run_id": self.run_id,
+            "task_name": self.task_name,
+            "path": self.path,
+            "attempt": self.attempt,
+        }
+        if self.stream:
+            stored["stream"] = self.stream
+        if self.encoding:
+            stored["encoding"] = self.encoding
+        return stored
+
+    def event(self, seq: int, at: float, payload: object) -> BaseEvent:
+        """The typed event of one chunk or log line."""
+        fields: dict[str, Any] = {
+            "type": self.type,
+            "run_id": self.run_id,
+            "timestamp": instant(at),
+            "seq": seq,
+            "task_name": self.task_name,
+            "path": self.path,
+            "attempt": self.attempt,
+        }
+        if self.type == "task_log":
+            fields["stream"], fields["text"] = self.stream, payload
+            return trusted_event(TaskLogEvent, fields)
+        fields["chunk"], fields["encoding"] = payload, self.encoding or None
+        return trusted_event(TaskChunkEvent, fields)
+
+    def frame(self) -> tuple[bytes, bytes, bytes]:
+        """What stands before the time, after the seq, and behind the payload on the wire."""
+        before = b'{"type":%b,"run_id":%b,"timestamp":"' % (to_json(self.type), to_json(self.run_id))
+        stream = b',"stream":"%b","text":' % self.stream.encode() if self.stream else b',"chunk":'
+        between = b',"task_name":%b,"path":%b,"attempt":%d%b' % (
+            to_json(self.task_name),
+            to_json(self.path),
+            self.attempt,
+            stream,
+        )
+        return before, between, b',"encoding":"base64"}' if self.encoding else b"}"
+
+
+@dataclass(slots=True)
+class Batch:
+    """Chunks and log lines in the order they came, as columns.
+
+    `of[i]` is the index in `heads` of the i-th; its seq is `seq + i`.
+    """
+
+    seq: int
+    heads: list[Head] = field(default_factory=list[Head])
+    of: list[int] = field(default_factory=list[int])
+    at: list[float] = field(default_factory=list[float])
+    payloads: list[Any] = field(default_factory=list[Any])
+
+    def add(self, head: Head, at: float, payload: object) -> None:
+        """Append one; `payload` is a JSON value that nobody changes any more."""
+        heads = self.heads
+        if not heads or heads[-1] is not head:
+            if head not in heads:
+                heads.append(head)
+            self.of.append(heads.index(head))
+        else:
+            self.of.append(len(heads) - 1)
+        self.at.append(at)
+        self.payloads.append(payload)
+
+    def record(self) -> Record:
+        """The batch as it is stored."""
+        columns: dict[str, Any] = {"at": self.at, "payloads": self.payloads}
+        if len(self.heads) > 1:
+            columns["of"] = self.of
+        return Record(
+            self.seq,
+            CHUNKS,
+            to_json([head.fields() for head in self.heads]),
+            to_json(columns),
+            len(self.of),
+        )
+
+    @classmethod
+    def read(cls, record: Record) -> Batch:
+        """The batch that a stored record holds."""
+        columns = cast("dict[str, Any]", from_json(record.values))
+        return cls(
+            record.seq,
+            [Head(**fields) for fields in cast("list[dict[str, Any]]", from_json(record.event))],
+            columns.get("of") or [0] * record.count,
+            columns["at"],
+            columns["payloads"],
+        )
+
+    def wire(self) -> Iterator[tuple[int, str, bytes]]:
+        """Its events as they go to a client: seq, type, JSON bytes."""
+        frames = [head.frame() for head in self.heads]
+        types = [head.type for head in self.heads]
+        columns = zip(self.of, self.at, self.payloads, strict=True)
+        for seq, (which, at, payload) in enumerate(columns, self.seq):
+            before, between, behind = frames[which]
+            text = b'%b%b","seq":%d%b%b%b' % (
+                before,
+                iso(at).encode(),
+                seq,
+                between,
+                to_json(payload),
+                behind,
+            )
+            yield seq, types[which], text
+
+    def events(self) -> Iterator[BaseEvent]:
+        """Its events, typed."""
+        heads = self.heads
+        columns = zip(self.of, self.at, self.payloads, strict=True)
+        for seq, (which, at, payload) in enumerate(columns, self.seq):
+            yield heads[which].event(seq, at, payload)
+
+
+def after(records: Iterable[Record], seq: int) -> Iterator[Record]:
+    """The records from that seq on, a batch that spans it cut to what comes after it."""
+    for record in records:
+        if record.seq > seq:
+            yield record
+        elif record.last > seq:
+            batch, skip = Batch.read(record), seq - record.seq + 1
+            yield Batch(
+                seq + 1,
+                batch.heads,
+                batch.of[skip:],
+                batch.at[skip:],
+                batch.payloads[skip:],
+            ).record()
+
+
+def encode_bytes(chunk: bytes) -> str:
+    """Bytes as a chunk event carries them: base64 text."""
+    return base64.b64encode(chunk).decode()
+
+
+def pack(records: Sequence[Record]) -> bytes:
+    """Several records as one text, a line each."""
+    return b"\n".join([record.to_line() for record in records])
+
+
+def unpack(text: bytes, run_id: str, after: int = 0) -> list[Record]:
+    """The records that `pack` wrote.
+
+    Raises:
+        JournalCorruptError: If they are not what was written.
+    """
+    records: list[Record] = []
+    for line in text.split(b"\n"):
+        record = Record.from_line(line, run_id, after)
+        records.append(record)
+        after = record.last
+    return records
