@@ -1,0 +1,134 @@
+"""Pipelines of ordinary Python functions: async first, streamed, remembered, resumable."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from runnable import exceptions, sse
+    from runnable.backoff import Backoff
+    from runnable.binding import Result
+    from runnable.context import AsyncPipelineContext, PipelineContext
+    from runnable.events import PipelineEvent
+    from runnable.exceptions import (
+        ExecutionFailedError,
+        GraphChangedError,
+        JournalCorruptError,
+        LeaseLostError,
+        MissingParameterError,
+        RunCancelledError,
+        RunExistsError,
+        RunFinishedError,
+        RunHeldError,
+        RunInterruptedError,
+        RunnableError,
+        RunNotFoundError,
+        StoreError,
+    )
+    from runnable.parameters import TaskReturns
+    from runnable.runlog import RunLog, StepAttempt, StepLog
+    from runnable.scope import current
+    from runnable.sdk import (
+        AsyncPipeline,
+        AsyncPythonTask,
+        Pipeline,
+        PythonTask,
+        Stub,
+        cancel,
+        follow,
+        json,
+        metric,
+        pickled,
+    )
+
+_HOMES: Final = {
+    "runnable.backoff": ("Backoff",),
+    "runnable.binding": ("Result",),
+    "runnable.context": ("AsyncPipelineContext", "PipelineContext"),
+    "runnable.events": ("PipelineEvent",),
+    "runnable.exceptions": (
+        "ExecutionFailedError",
+        "GraphChangedError",
+        "JournalCorruptError",
+        "LeaseLostError",
+        "MissingParameterError",
+        "RunCancelledError",
+        "RunExistsError",
+        "RunFinishedError",
+        "RunHeldError",
+        "RunInterruptedError",
+        "RunNotFoundError",
+        "RunnableError",
+        "StoreError",
+    ),
+    "runnable.parameters": ("TaskReturns",),
+    "runnable.runlog": ("RunLog", "StepAttempt", "StepLog"),
+    "runnable.scope": ("current",),
+    "runnable.sdk": (
+        "AsyncPipeline",
+        "AsyncPythonTask",
+        "Pipeline",
+        "PythonTask",
+        "Stub",
+        "cancel",
+        "follow",
+        "json",
+        "metric",
+        "pickled",
+    ),
+}
+_MODULES: Final = ("exceptions", "sse")
+_HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [  # noqa: PLE0604 -- loaded on first use, by `__getattr__`
+    "AsyncPipeline",
+    "AsyncPipelineContext",
+    "AsyncPythonTask",
+    "Backoff",
+    "ExecutionFailedError",
+    "GraphChangedError",
+    "JournalCorruptError",
+    "LeaseLostError",
+    "MissingParameterError",
+    "Pipeline",
+    "PipelineContext",
+    "PipelineEvent",
+    "PythonTask",
+    "Result",
+    "RunCancelledError",
+    "RunExistsError",
+    "RunFinishedError",
+    "RunHeldError",
+    "RunInterruptedError",
+    "RunLog",
+    "RunNotFoundError",
+    "RunnableError",
+    "StepAttempt",
+    "StepLog",
+    "StoreError",
+    "Stub",
+    "TaskReturns",
+    "cancel",
+    "current",
+    "exceptions",
+    "follow",
+    "json",
+    "metric",
+    "pickled",
+    "sse",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        return import_module(f"runnable.{name}")
+    if name not in _HOME_OF:
+        raise AttributeError(f"module 'runnable' has no attribute {name!r}")
+    value = getattr(import_module(_HOME_OF[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

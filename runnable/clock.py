@@ -25,8 +25,8 @@ class Clock:
     randomness: random.Random = field(default_factory=random.SystemRandom)
 
     def now(self) -> float:
-        """Seconds since the epoch, to the microsecond."""
-        return round(time.time(), 6)
+        """Seconds since the epoch."""
+        return time.time()
 
     def monotonic(self) -> float:
         """Seconds that never go back, whatever the wall clock does."""

@@ -15,6 +15,8 @@ RunnableError
 │   ├── BindingError (ValueError)       a value that does not fit its argument
 │   ├── ReturnsError (ValueError)       what a function gave back does not fit its `returns`
 │   ├── UnencodableError (ValueError)   a value that JSON cannot hold, with the path to the place
+│   ├── PickleError (ValueError)        a value that cannot be pickled
+│   ├── UnpickleError (ValueError)      a stored object that cannot be made again
 │   ├── StreamError (ValueError)        a stream that goes on after its end marker
 │   ├── SecretLeakError (ValueError)    a value that holds a secret and would be stored
 │   └── StepTimeoutError (TimeoutError) an attempt that took longer than its `timeout`
@@ -26,6 +28,7 @@ RunnableError
 │   ├── RunFinishedError (ValueError)   nothing to resume
 │   ├── RunHeldError                    another process holds it
 │   ├── GraphChangedError (ValueError)  the pipeline is not the one that the run began with
+│   ├── StoredValuesError (ValueError)  stored values do not fit the steps that read them
 │   ├── RunStuckError                   ten resumes ended in the same step without a record
 │   └── RunInterruptedError             the owner of a followed run died
 └── StoreError                          the store failed
@@ -54,6 +57,17 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
 def shortened(text: str, limit: int = 80) -> str:
     """The text as `repr` shows it, cut with a mark past `limit` characters."""
     return repr(text) if len(text) <= limit else f"{text[:limit]!r}… ({len(text):,} characters)"
+
+
+def first_line(problem: BaseException) -> str:
+    """What an exception is, and the first line of what it says.
+
+    Example:
+        >>> first_line(KeyError("x"))
+        "KeyError: 'x'"
+    """
+    lines = str(problem).splitlines()
+    return f"{type(problem).__name__}: {lines[0]}" if lines else type(problem).__name__
 
 
 class RunnableError(Exception):
@@ -97,16 +111,17 @@ class ConfigurationError(InputError):
 
 
 class PluginError(ConfigurationError):
-    """A plug-in is not known by that name, or does not load."""
+    """A plug-in is not known by that name, or does not load; `place` is the line that names it."""
 
-    def __init__(self, group: str, name: str, reason: str) -> None:
-        self.group, self.name = group, name
-        super().__init__(f"{group} {name!r}", reason)
+    def __init__(self, group: str, name: str, reason: str, place: str = "") -> None:
+        self.group, self.name, self.place = group, name, place
+        super().__init__(f"{place}{', ' if place else ''}{group} {name!r}", reason)
 
     @classmethod
     def unknown(cls, group: str, name: str, known: Iterable[str]) -> PluginError:
         """The error for a name that is registered nowhere."""
-        return cls(group, name, f"is not known (there are: {', '.join(nearest(name, known))})")
+        there = ", ".join(nearest(name, known))
+        return cls(group, name, f"is not known (there are: {there or 'none'})")
 
 
 class MissingParameterError(InputError):
@@ -174,9 +189,33 @@ class UnencodableError(StepError, ValueError):
 
     def __init__(self, place: str, reason: str) -> None:
         self.place, self.reason = place, reason
+        advice = (
+            "Annotate what the function returns so that pydantic can encode it, convert it before "
+            "returning it, or return it as pickled(…)."
+            if place.startswith("result")
+            else "Convert it first."
+        )
+        super().__init__(f"{place} {reason}, which JSON cannot hold. {advice}")
+
+
+class PickleError(StepError, ValueError):
+    """A value that a step returns as `pickled(…)` cannot be pickled."""
+
+    def __init__(self, kind: str, problem: Exception) -> None:
+        self.kind, self.place = kind, "result"
         super().__init__(
-            f"{place} {reason}, which JSON cannot hold. Annotate what the function returns so that "
-            f"pydantic can encode it, convert it before returning it, or return it as pickled(…)."
+            f"{self.place} is of the type {kind!r} and cannot be pickled ({first_line(problem)}). "
+            f"Return what it is made of, or make it anew in the step that needs it."
+        )
+
+
+class UnpickleError(StepError, ValueError):
+    """A stored object cannot be made again from its bytes."""
+
+    def __init__(self, problem: Exception) -> None:
+        super().__init__(
+            f"A stored object cannot be made again ({first_line(problem)}). Bring its class back "
+            f"to where it was, install its package, or run the step that returned it again."
         )
 
 
@@ -214,7 +253,7 @@ class ExecutionFailedError(RunnableError):
         self.run_id, self.path, self.reason = run_id, path, reason
         step = f"Step {path!r} failed" if path else "The pipeline failed"
         super().__init__(
-            f"{step}: {reason or 'see the run log'}. Resume with "
+            f"{step}: {(reason or 'see the run log').removesuffix('.')}. Resume with "
             f"pipeline.execute(resume={run_id!r}), or, for a script, with "
             f"RUNNABLE_RETRY_RUN_ID={run_id} python script.py"
         )
@@ -297,6 +336,17 @@ class RunStuckError(RunError):
         super().__init__(
             f"Run {run_id!r} died {times} times in a row in step {path!r}. Mend the step (does it "
             f"end the process, or use up the memory?), or try once more with force=True."
+        )
+
+
+class StoredValuesError(RunError, ValueError):
+    """Values that the journal keeps do not fit the steps that would read them."""
+
+    def __init__(self, run_id: str, misfits: Sequence[str]) -> None:
+        self.run_id, self.misfits = run_id, tuple(misfits)
+        super().__init__(
+            f"Run {run_id!r} cannot go on, because stored values do not fit the steps that would "
+            f"read them: {'; '.join(misfits)}. Mend the annotations, or start a new run."
         )
 
 

@@ -27,6 +27,8 @@ class StepAttempt:
 
     status: defaults.Status = defaults.RUNNING
     attempt: int = 1
+    seq: int = 0
+    """Of its first record."""
     start_time: datetime | None = None
     end_time: datetime | None = None
     duration: float | None = None
@@ -91,11 +93,16 @@ class RunLog:
     branches: dict[str, defaults.Status] = field(default_factory=dict[str, defaults.Status])
     structure: dict[str, Any] = field(default_factory=dict[str, Any])
     """What the graph was made of when the run began."""
+    digests: dict[str, str] = field(default_factory=dict[str, str])
+    """Step → digest of its code when the run was last begun or resumed."""
+    version: str = ""
+    """The version of `runnable` that began or last resumed it."""
     idle_resumes: dict[str, int] = field(default_factory=dict[str, int])
     """Step → lives of the run in a row that ended in it without a record."""
     unknown: list[str] = field(default_factory=list[str])
     """Kinds of records that this version does not know."""
     _parameters: dict[str, Parameter] = field(default_factory=dict[str, Parameter])
+    _initial: dict[str, Parameter] = field(default_factory=dict[str, Parameter])
     _open: dict[str, StepAttempt] = field(default_factory=dict[str, StepAttempt])
     _read_blob: ReadBlob | None = field(default=None, compare=False, repr=False)
     _loads: Callable[[bytes], object] | None = field(default=None, compare=False, repr=False)
@@ -131,6 +138,10 @@ class RunLog:
     def stored_parameters(self) -> dict[str, Parameter]:
         """Name → parameter, values not decoded yet."""
         return dict(self._parameters)
+
+    def initial_parameters(self) -> dict[str, Parameter]:
+        """Name → parameter as the run began."""
+        return dict(self._initial)
 
     def attach(
         self, read_blob: ReadBlob, loads: Callable[[bytes], object] | None = None
@@ -188,7 +199,9 @@ class RunLog:
         open_one = self._open.pop(event["path"], None)
         if open_one is not None:
             return open_one
-        attempt = StepAttempt(attempt=event["attempt"], start_time=_time(event))
+        attempt = StepAttempt(
+            attempt=event["attempt"], seq=event["seq"], start_time=_time(event)
+        )
         self._step(event).attempts.append(attempt)
         return attempt
 
@@ -203,18 +216,21 @@ class RunLog:
                 event["tag"],
             )
             self.start_time = _time(event)
-            self._parameters = self._restore(values.get("parameters", {}))
+            self._initial = self._restore(values.get("parameters", {}))
+            self._parameters = dict(self._initial)
         elif self._open:
             self.idle_resumes = {path: self.idle_resumes.get(path, 0) + 1 for path in self._open}
             self._close(defaults.INTERRUPTED, None)
-        if "structure" in values:
-            self.structure = values["structure"]
+        self.version = values.get("version", "")
+        self.structure = values.get("structure", self.structure)
+        self.digests = values.get("digests", self.digests)
 
     def _task_started(self, event: dict[str, Any], _: dict[str, Any]) -> None:
         step = self._step(event)
         step.skipped = ""
         attempt = StepAttempt(
             attempt=event["attempt"],
+            seq=event["seq"],
             start_time=_time(event),
             retry_indicator="resumed" if self.epoch > 1 else "",
             input_parameters=event["inputs"],

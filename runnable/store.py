@@ -121,12 +121,14 @@ class RunSummary(NamedTuple):
 class Append(NamedTuple):
     """Records for one run, to be appended under its lease.
 
-    `expected` is the seq that the journal ends with before them.
+    `expected` is the seq that the journal ends with before them; with `release` the lease ends in
+    the same transaction.
     """
 
     lease: Lease
     expected: int
     records: Sequence[Record]
+    release: bool = False
 
 
 class BaseRunLogStore(ABC, BaseModel):

@@ -1,0 +1,45 @@
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+MADE := $(VENV)/.made
+CHECKED := $(VENV)/.check
+PATHS := runnable tests examples benchmarks
+
+.PHONY: help demo test check fix bench clean
+
+help:  ## Print what can be done
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(MADE): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[test]'
+	@touch $@
+
+$(CHECKED): pyproject.toml $(MADE)
+	$(BIN)/python -m pip install --quiet --editable '.[test,check]'
+	@touch $@
+
+demo: $(MADE)  ## Watch a web app stream a pipeline, kill it half-way, resume the run
+	@$(BIN)/python examples/demo.py
+
+test: $(MADE)  ## Run the tests
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+check: $(CHECKED)  ## Format, lint, types, layers
+	$(BIN)/ruff format --check $(PATHS)
+	$(BIN)/ruff check $(PATHS)
+	$(BIN)/lint-imports
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+fix: $(CHECKED)  ## Mend what format and lint can mend
+	$(BIN)/ruff format $(PATHS)
+	$(BIN)/ruff check --fix $(PATHS)
+
+bench: $(MADE)  ## Measure the budgets, beside the bare limits
+	$(BIN)/python -m benchmarks
+
+clean:  ## Remove the environment and what tools left
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -1,0 +1,275 @@
+"""Sync code from async and async from sync: the worker threads, and a loop of one's own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import os
+import threading
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
+from typing import Any, Final, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Workers:
+    """Daemon threads, started when needed, that call functions for event loops.
+
+    A daemon thread does not hold up the end of the process: a function that never returns must not
+    either.
+
+    Args:
+        name: What the threads are called.
+        limit: The most threads at once.
+    """
+
+    def __init__(self, name: str, limit: int) -> None:
+        self.name, self.limit = name, limit
+        self._forget()
+
+    def _forget(self) -> None:
+        """Begin without threads, as a child does after a fork."""
+        self._work: deque[Callable[[], None]] = deque()
+        self._changed = threading.Condition()
+        self._threads = self._idle = 0
+
+    def submit(self, work: Callable[[], None]) -> None:
+        """Have a thread call `work`, which must not raise."""
+        with self._changed:
+            self._work.append(work)
+            if self._idle >= len(self._work):
+                self._changed.notify()
+            elif self._threads < self.limit:
+                self._threads += 1
+                name = f"{self.name}-{self._threads}"
+                threading.Thread(target=self._serve, name=name, daemon=True).start()
+
+    def _serve(self) -> None:
+        while True:
+            with self._changed:
+                self._idle += 1
+                while not self._work:
+                    self._changed.wait()
+                self._idle -= 1
+                work = self._work.popleft()
+            work()
+            del work  # not held on to while this thread waits for more
+
+    def call(self, function: Callable[[], T]) -> Call[T]:
+        """Call a function in a thread, in a copy of the current context.
+
+        Must be called on a running event loop, which gets the answer.
+        """
+        call = Call[T](asyncio.get_running_loop())
+        context = contextvars.copy_context()
+        self.submit(lambda: call.make(context, function))
+        return call
+
+
+class Call(Generic[T]):
+    """A call that a thread makes. The thread cannot be stopped, so neither can this.
+
+    `over` is done when the function has ended, however it did; `result()` waits for that.
+    """
+
+    __slots__ = ("_error", "_loop", "_value", "over")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self.over: asyncio.Future[None] = loop.create_future()
+        self._error: BaseException | None = None
+        self._value: Any = None
+
+    def make(self, context: contextvars.Context, function: Callable[[], T]) -> None:
+        """Make the call, in the thread."""
+        try:
+            self._value = context.run(function)
+        except BaseException as error:  # noqa: BLE001 -- it is raised where the result is awaited
+            self._error = error
+        # The loop may have been closed meanwhile; then nobody waits for the answer.
+        with _closed_loop_ignored(self._loop):
+            self._loop.call_soon_threadsafe(self._finish)
+
+    def _finish(self) -> None:
+        if not self.over.done():
+            self.over.set_result(None)
+
+    async def result(self) -> T:
+        """What the function returned, or raised; a cancelled wait leaves the call going."""
+        if not self.over.done():
+            await asyncio.wait([self.over])
+        if self._error is not None:
+            try:
+                raise self._error
+            finally:
+                self._error = None
+        return self._value
+
+
+class _closed_loop_ignored:  # noqa: N801 -- reads as a statement where it is used
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, _: object) -> bool:
+        return isinstance(error, RuntimeError) and self._loop.is_closed()
+
+
+FUNCTIONS: Final = Workers("runnable-worker", 64)
+"""The threads that call users' functions."""
+STORES: Final = Workers("runnable-store", 16)
+"""The threads that call stores: apart, so that functions that hang cannot keep them busy."""
+
+
+def _forget_threads() -> None:
+    for workers in (FUNCTIONS, STORES):
+        workers._forget()  # pyright: ignore[reportPrivateUsage] -- this module's own
+
+
+os.register_at_fork(after_in_child=_forget_threads)
+
+
+async def in_store_thread(function: Callable[..., T], *arguments: Any, **named: Any) -> T:
+    """Call a store's method in a thread of its own and wait for it."""
+    return await STORES.call(lambda: function(*arguments, **named)).result()
+
+
+class Chunked(Generic[T]):
+    """Items of a sync iterator that stays on one worker thread, handed over in batches.
+
+    The thread waits when `limit` items are not yet taken; after `close` it is told to stop at the
+    next item it hands over.
+    """
+
+    def __init__(self, limit: int = 1024) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._limit = limit
+        self._items: deque[T] = deque()
+        self._room = threading.Condition()
+        self._taker: asyncio.Future[None] | None = None
+        self._ended = self._closed = False
+
+    def put(self, item: T) -> bool:
+        """Hand an item over, from the thread; False when nobody wants more."""
+        with self._room:
+            while len(self._items) >= self._limit and not self._closed:
+                self._room.wait()
+            if self._closed:
+                return False
+            self._items.append(item)
+            first = len(self._items) == 1
+        if first:
+            self._wake_later()
+        return True
+
+    def end(self) -> None:
+        """Say, from the thread, that there is no more."""
+        self._ended = True
+        self._wake_later()
+
+    def _wake_later(self) -> None:
+        with _closed_loop_ignored(self._loop):
+            self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        if self._taker is not None and not self._taker.done():
+            self._taker.set_result(None)
+
+    async def take(self) -> list[T]:
+        """All items that are there, at least one; an empty list at the end."""
+        while True:
+            with self._room:
+                items = list(self._items)
+                self._items.clear()
+                self._room.notify_all()
+            if items or self._ended:
+                return items
+            self._taker = self._loop.create_future()
+            try:
+                await self._taker
+            finally:
+                self._taker = None
+
+    def close(self) -> None:
+        """Take nothing more; the thread is told at its next `put`."""
+        with self._room:
+            self._closed = True
+            self._room.notify_all()
+
+
+def run_to_end(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine from sync code, on this thread, or beside it if a loop runs here already."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        with asyncio.Runner() as runner:
+            return runner.run(main())
+    return _run_beside(main)
+
+
+def _run_beside(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    answers: list[T] = []
+    errors: list[BaseException] = []
+    context = contextvars.copy_context()
+
+    def work() -> None:
+        try:
+            answers.append(context.run(asyncio.run, main()))
+        except BaseException as error:  # noqa: BLE001 -- raised below, on the caller's thread
+            errors.append(error)
+
+    thread = threading.Thread(target=work, name="runnable-run", daemon=True)
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return answers[0]
+
+
+def iterate_beside(source: Callable[[], AsyncGenerator[list[T], None]]) -> Generator[T, None, None]:
+    """The items of an async generator of batches, from sync code; it has a thread of its own.
+
+    The generator goes on only as far as it is read, and is closed when the reader leaves.
+    """
+    beside = _Beside(source)
+    try:
+        while (batch := beside.next_batch()) is not None:
+            yield from batch
+    finally:
+        beside.close()
+
+
+class _Beside(Generic[T]):
+    """An event loop in a thread that keeps one async generator."""
+
+    def __init__(self, source: Callable[[], AsyncGenerator[list[T], None]]) -> None:
+        self._source = source
+        self._ready = threading.Event()
+        self._context = contextvars.copy_context()
+        self._thread = threading.Thread(target=self._serve, name="runnable-run", daemon=True)
+        self._thread.start()
+        self._ready.wait()
+
+    def _serve(self) -> None:
+        self._context.run(asyncio.run, self._keep())
+
+    async def _keep(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        self._batches = self._source()
+        self._ready.set()
+        await self._stop.wait()
+        await self._batches.aclose()
+
+    def next_batch(self) -> list[T] | None:
+        """The next batch, waited for; None at the end."""
+        return asyncio.run_coroutine_threadsafe(self._next(), self._loop).result()
+
+    async def _next(self) -> list[T] | None:
+        return await anext(self._batches, None)
+
+    def close(self) -> None:
+        """Close the generator, and wait until its thread has ended."""
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join()

@@ -1,0 +1,327 @@
+"""One run put together, opened, seen through and closed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import AsyncGenerator, Callable, Generator
+from typing import TYPE_CHECKING, Final, Literal, Protocol
+
+from pydantic_core import to_json
+
+from runnable import defaults
+from runnable.blocking import in_store_thread, iterate_beside, run_to_end
+from runnable.capture import ROUTER
+from runnable.clock import Clock
+from runnable.engine import Engine
+from runnable.exceptions import ExecutionFailedError, RunCancelledError, StoreError
+from runnable.journal import Item, Journal, Writer
+from runnable.masking import Masker
+from runnable.nodes.task import outlast
+from runnable.opening import Opened, Opening
+from runnable.runlog import RunLog
+from runnable.scope import CURRENT, Run, Scope
+from runnable.store import CONTROL_KINDS, BaseRunLogStore, Owner
+from runnable.stream import Stream
+from runnable.tasks.base import cut, message_of, previews
+
+if TYPE_CHECKING:
+    from runnable.executor import BasePipelineExecutor
+    from runnable.graph import Graph, Outcome
+    from runnable.pickler import BasePickler
+    from runnable.secrets import BaseSecrets
+
+logger = logging.getLogger(defaults.LOGGER_NAME)
+
+OnDisconnect = Literal["cancel", "continue"]
+
+
+class Services(Protocol):
+    """The services that a configuration names."""
+
+    @property
+    def pipeline_executor(self) -> BasePipelineExecutor: ...
+    @property
+    def run_log_store(self) -> BaseRunLogStore: ...
+    @property
+    def secrets(self) -> BaseSecrets: ...
+    @property
+    def pickler(self) -> BasePickler: ...
+
+
+class AsyncPipelineContext:
+    """One run of one graph, on the event loop it is used on.
+
+    The run has an asyncio task of its own. Whoever executes or streams it owns that task: leaving
+    early cancels the run, and leaving always waits until its end is in the journal.
+
+    Args:
+        dag: What to run.
+        load_services: Gives what the configuration says; called on a thread.
+        opening: The facts of the call: parameters, run id, tag, what to resume.
+        log_level: The level from which log records of tasks are captured.
+        clock: Where time and randomness come from.
+    """
+
+    def __init__(
+        self,
+        dag: Graph,
+        load_services: Callable[[], Services],
+        opening: Opening,
+        *,
+        log_level: str = "WARNING",
+        clock: Clock | None = None,
+    ) -> None:
+        self.dag, self.opening = dag, opening
+        self._load_services = load_services
+        self.log_level = logging.getLevelNamesMapping().get(log_level.upper(), logging.WARNING)
+        self.clock = clock or Clock()
+        self.run_id = ""
+        self._outcome: Outcome | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def execute(self) -> RunLog:
+        """Run to the end and give back the run log.
+
+        Raises:
+            ExecutionFailedError: If the run failed; the user's exception is its cause.
+            RunCancelledError: If it was cancelled by somebody else.
+            StoreError: If the store or the lease is gone.
+        """
+        task = await self._start(None)
+        await self._see_through(task, "the task that awaited it was cancelled")
+        await self._raise_failure(task)
+        return await self._run_log()
+
+    async def batches(
+        self, on_disconnect: OnDisconnect = "cancel"
+    ) -> AsyncGenerator[list[Item], None]:
+        """Run, and give out what is appended, batch by batch, to the end.
+
+        Raises:
+            StoreError: If the store or the lease is gone.
+        """
+        reader: Stream[Item] = Stream()
+        task = await self._start(reader)
+        try:
+            while items := await reader.take():
+                yield items
+        finally:
+            if on_disconnect == "continue" and not task.done():
+                reader.leave()
+                _DETACHED.add(task)
+                task.add_done_callback(_forget_detached)
+            else:
+                if not task.done() and not reader.closed:
+                    reader.leave()
+                    self.cancel("its reader left")
+                await self._see_through(task, "its reader was cancelled")
+
+    def cancel(self, reason: str) -> None:
+        """End the run early; call it on the run's loop."""
+        if self._task is not None and not self._task.done() and not self._run.cancelled:
+            self._run.cancelled = reason
+            self._task.cancel(reason)
+
+    async def _start(self, reader: Stream[Item] | None) -> asyncio.Task[None]:
+        """Open the run and let it go."""
+        self.services, opened = await in_store_thread(self._open)
+        store = self.services.run_log_store
+        self.run_id = opened.lease.run_id
+        self._opened, self._began = opened, self.clock.monotonic()
+        self._journal = journal = Journal(
+            opened.lease, Writer.of(store, self.clock), self.clock, self._store_is_gone
+        )
+        journal.on_cancel = self.cancel
+        journal.reader = reader
+        if reader is not None:
+            reader.put([opened.first], 1)
+        self._run = self._make_run(opened, store)
+        self._task = asyncio.create_task(self._live(), name=f"runnable run {self.run_id}")
+        return self._task
+
+    def _open(self) -> tuple[Services, Opened]:
+        services = self._load_services()
+        return services, self.opening.open(self.dag, services, self.clock)
+
+    def _make_run(self, opened: Opened, store: BaseRunLogStore) -> Run:
+        run_id, executor = self.run_id, self.services.pipeline_executor
+        return Run(
+            run_id=run_id,
+            sink=self._journal,
+            clock=self.clock,
+            pickler=self.services.pickler,
+            put_blob=lambda data: store.put_blob(run_id, data),
+            tag=opened.tag,
+            secrets=opened.secrets,
+            masker=Masker(opened.secrets),
+            history=opened.history,
+            streamed_before=opened.streamed_before,
+            log_level=self.log_level,
+            echo=executor.echo,
+        )
+
+    async def _live(self) -> None:
+        """The life of the run, in its own task: walk, say how it ended, close."""
+        executor = self.services.pipeline_executor
+        scope = Scope(self._run, dict(self._opened.parameters), inline=executor.inline)
+        ROUTER.enter(CURRENT.get)
+        try:
+            self._outcome = await Engine(executor).walk(self.dag, scope)
+            self._record_end(self._outcome, scope)
+        except asyncio.CancelledError:
+            reason = self._run.cancelled or "its asyncio task was cancelled"
+            self._run.cancelled = reason
+            self._journal.record("pipeline_cancelled", b',"reason":%b' % to_json(reason))
+            raise
+        finally:
+            ROUTER.leave()
+            await self._close()
+
+    def _record_end(self, outcome: Outcome, scope: Scope) -> None:
+        journal, masker = self._journal, self._run.masker
+        if outcome.error is None:
+            shown = previews(scope.parameters, masker)
+            duration = to_json(self.clock.elapsed(self._began))
+            rest = b',"status":"success","outputs":%b,"duration":%b' % (shown, duration)
+            journal.record("pipeline_completed", rest)
+            return
+        message = message_of(outcome.error)
+        message = cut(masker.mask(message) if masker else message, defaults.MAX_ERROR_BYTES)
+        rest = b',"error":%b,"error_type":%b,"path":%b' % (
+            to_json(cut(message, defaults.MAX_PREVIEW_BYTES)),
+            to_json(type(outcome.error).__name__),
+            to_json(outcome.path),
+        )
+        journal.record("pipeline_error", rest, to_json({"error": message}))
+
+    async def _close(self) -> None:
+        """Append the end, whatever cancels come meanwhile, and give the lease back."""
+        journal = self._journal
+        journal.release = not self._run.unfinished
+        committing = asyncio.create_task(_commit(journal))
+        await _outlive(committing)
+        if journal.error is None and self._run.unfinished:
+            # The lease waits for threads that cannot be stopped; nobody waits for the lease.
+            releasing = asyncio.create_task(self._release_later())
+            _DETACHED.add(releasing)
+            releasing.add_done_callback(_forget_detached)
+        else:
+            journal.close()
+        if journal.reader is not None:
+            journal.reader.close(journal.error)
+
+    async def _release_later(self) -> None:
+        journal = self._journal
+        try:
+            await outlast(self._run, self._run.unfinished)
+        finally:
+            journal.close()
+            await in_store_thread(
+                self.services.run_log_store.lease,
+                self.run_id,
+                Owner.current(),
+                "release",
+                epoch=journal.lease.epoch,
+            )
+
+    def _store_is_gone(self) -> None:
+        self.cancel("its store failed")
+
+    async def _see_through(self, task: asyncio.Task[None], reason: str) -> None:
+        """Wait until the run has ended; being cancelled meanwhile cancels it, and goes on after."""
+        cancelled = await _outlive(task, lambda: self.cancel(reason))
+        if cancelled is not None:
+            raise cancelled
+
+    async def _raise_failure(self, task: asyncio.Task[None]) -> None:
+        if self._journal.error is not None:
+            raise self._journal.error
+        if task.cancelled() or self._run.cancelled:
+            raise RunCancelledError(self.run_id, self._run.cancelled)
+        task.result()
+        outcome = self._outcome
+        if outcome is not None and outcome.error is not None:
+            reason = f"{type(outcome.error).__name__}: {message_of(outcome.error)}".splitlines()[0]
+            masker = self._run.masker
+            reason = cut(masker.mask(reason) if masker else reason, 500)
+            raise ExecutionFailedError(self.run_id, outcome.path, reason) from outcome.error
+
+    async def _run_log(self) -> RunLog:
+        store, run_id = self.services.run_log_store, self.run_id
+
+        def read() -> RunLog:
+            log = RunLog().attach(store.get_blob, self.services.pickler.loads)
+            for record in store.read(run_id, kinds=CONTROL_KINDS):
+                log.take(record)
+            return log
+
+        return await in_store_thread(read)
+
+
+class PipelineContext:
+    """The same run for sync code: its event loop is on this thread, or on one beside it.
+
+    Args:
+        run: The run, not started yet.
+    """
+
+    def __init__(self, run: AsyncPipelineContext) -> None:
+        self._run = run
+
+    def execute(self) -> RunLog:
+        """Run to the end and give back the run log; raises what the async `execute` raises."""
+        return run_to_end(self._run.execute)
+
+    def stream(self, on_disconnect: OnDisconnect = "cancel") -> Generator[Item, None, None]:
+        """Run, in a thread of its own, and give out what is appended."""
+        return iterate_beside(lambda: self._run.batches(on_disconnect))
+
+
+async def _commit(journal: Journal) -> None:
+    try:
+        await journal.committed_all()
+    except StoreError:
+        logger.debug("run %s ends without its last records", journal.run_id)
+
+
+async def _outlive(
+    task: asyncio.Task[None], on_cancel: Callable[[], None] | None = None
+) -> asyncio.CancelledError | None:
+    """Wait until a task has ended; a cancel that comes meanwhile is given back, to be raised."""
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            if cancelled is None:
+                await asyncio.wait([task])
+            else:
+                await _wait_shielded(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+            if on_cancel is not None:
+                on_cancel()
+    return cancelled
+
+
+async def _wait_shielded(task: asyncio.Task[None]) -> None:
+    """Wait where a cancel scope of anyio, as web frameworks use them, does not cancel again."""
+    anyio = sys.modules.get("anyio")
+    if anyio is None:
+        await asyncio.wait([task])
+    else:
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait([task])
+
+
+_DETACHED: Final[set[asyncio.Task[None]]] = set()
+"""Runs whose reader has left them going, and leases that wait for a thread."""
+
+
+def _forget_detached(task: asyncio.Task[None]) -> None:
+    _DETACHED.discard(task)
+    if not task.cancelled() and (error := task.exception()) is not None:
+        logger.error("%s ended with %s: %s", task.get_name(), type(error).__name__, error)
+
+
+__all__ = ["AsyncPipelineContext", "OnDisconnect", "PipelineContext", "Services"]

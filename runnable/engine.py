@@ -1,0 +1,93 @@
+"""The traversal: which node is next, what is done already, and where a task is placed."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from pydantic_core import to_json
+
+from runnable import defaults
+from runnable.executor import BasePipelineExecutor
+from runnable.graph import BaseNode, Graph, Outcome
+from runnable.nodes import TaskNode
+from runnable.scope import Scope
+
+if TYPE_CHECKING:
+    from runnable.runlog import StepLog
+    from runnable.tasks import Attempt
+
+
+class Engine:
+    """Walks a graph; every wish of a step has one ring where it belongs.
+
+    walk (which node is next) → visit (done already?) → node.execute (retries) → place (where).
+    """
+
+    def __init__(self, executor: BasePipelineExecutor) -> None:
+        self.executor = executor
+
+    async def walk(self, graph: Graph, scope: Scope) -> Outcome:
+        """Run the graph to its end."""
+        node, last = graph.start, scope
+        while not node.is_end:
+            step = scope.enter(node.name)
+            outcome = await self.visit(node, step)
+            if scope.run.cancelled:
+                raise asyncio.CancelledError(scope.run.cancelled)
+            if outcome.error is not None:
+                return await self._after_failure(node, step, outcome)
+            if outcome.outputs:
+                scope.parameters.update(outcome.outputs)
+            last, node = step, graph.after(node, outcome)
+        return await node.execute(last, self)
+
+    async def visit(self, node: BaseNode, scope: Scope) -> Outcome:
+        """Run one node, unless an earlier life of the run has its result."""
+        history = scope.run.history
+        if history is not None and (step := history.steps.get(scope.path)) is not None:
+            known = self._known(step, scope)
+            if known is not None:
+                return known
+        return await node.execute(scope, self)
+
+    async def place(self, node: BaseNode, scope: Scope) -> Attempt:
+        """Run one attempt where the executor puts it."""
+        if not isinstance(node, TaskNode):
+            raise TypeError(f"Only a task can be placed, not a {node.node_type!r}.")
+        return await self.executor.trigger_node_execution(node, scope)
+
+    def _known(self, step: StepLog, scope: Scope) -> Outcome | None:
+        """The result of a step that ended in an earlier life, or None if it must run (again)."""
+        if not step.attempts:
+            return None
+        last = step.attempts[-1]
+        scope.attempt = last.attempt
+        if last.status == defaults.SUCCESS:
+            scope.record("task_skipped", b',"reason":"resumed"')
+            return Outcome(last.output_parameters)
+        history = scope.run.history
+        if history is not None and f"{scope.path}.{defaults.ON_FAILURE}" in history.branches:
+            return Outcome(error=EarlierFailureError(last.error or last.status), path=scope.path)
+        scope.attempt += 1
+        scope.voids_chunks = scope.path in scope.run.streamed_before
+        return None
+
+    async def _after_failure(self, node: BaseNode, step: Scope, outcome: Outcome) -> Outcome:
+        """The `on_failure` branch takes the place of the rest of the pipeline, if there is one."""
+        if node.on_failure is None:
+            return outcome
+        branch = step.enter(defaults.ON_FAILURE)
+        facts = b',"path":%b,"branch":"%b"' % (
+            to_json(branch.path),
+            defaults.ON_FAILURE.encode(),
+        )
+        step.run.sink.record("branch_started", facts)
+        ended = await self.walk(node.on_failure, branch)
+        status = defaults.SUCCESS if ended.error is None else defaults.FAIL
+        step.run.sink.record("branch_completed", facts + b',"status":%b' % to_json(status))
+        return ended
+
+
+class EarlierFailureError(Exception):
+    """A step failed in an earlier life of the run; its own exception is gone."""

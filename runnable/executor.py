@@ -1,0 +1,39 @@
+"""Where one task runs: the executor, which decides nothing else."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import BaseModel, ConfigDict
+
+from runnable.nodes import TaskNode
+from runnable.scope import Scope
+
+if TYPE_CHECKING:
+    from runnable.tasks import Attempt
+
+
+class BasePipelineExecutor(ABC, BaseModel):
+    """Places one attempt of a task.
+
+    Example:
+        >>> class Here(BasePipelineExecutor):
+        ...     service_name = "here"
+        ...
+        ...     async def trigger_node_execution(self, node, scope):
+        ...         return await node.task.attempt(scope)
+    """
+
+    model_config = ConfigDict(extra="forbid", defer_build=True)
+
+    service_name: ClassVar[str]
+    inline: ClassVar[bool] = False
+    """Whether a sync function runs on the thread of the run, where nothing can run beside it."""
+
+    echo: bool = True
+    """Whether what tasks print reaches the terminal, beside the run log."""
+
+    @abstractmethod
+    async def trigger_node_execution(self, node: TaskNode, scope: Scope) -> Attempt:
+        """Run one attempt and give back how it ended; what happens meanwhile goes to the scope."""

@@ -1,0 +1,1 @@
+"""What a configuration file chooses between: one module a plug-in."""

@@ -1,0 +1,1 @@
+"""The catalogs beside `do-nothing`, which is in `runnable.catalog`."""

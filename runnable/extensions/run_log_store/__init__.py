@@ -1,0 +1,1 @@
+"""The run-log stores that a configuration chooses between."""

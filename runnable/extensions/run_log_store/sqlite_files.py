@@ -1,0 +1,219 @@
+"""The folder and the file of a database: private, and refused where they cannot be trusted."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import stat
+from pathlib import Path
+from typing import Final
+
+from runnable import defaults
+from runnable.exceptions import StoreError
+
+NETWORK_FILE_SYSTEMS: Final = frozenset(
+    "9p afs beegfs ceph cifs coda davfs fuse.ceph fuse.glusterfs fuse.rclone fuse.s3fs fuse.sshfs "
+    "gfs2 glusterfs gpfs lustre ncpfs nfs nfs4 ocfs2 smb2 smb3 smbfs".split()
+)
+"""Where the memory and the locks that a write-ahead log needs do not reach the other machine."""
+
+
+def prepare_folder(path: Path) -> Path:
+    """Make the folder of a database, or check that it can be trusted.
+
+    A folder that is made here is closed to other users and ignored by git.
+
+    Args:
+        path: The database, absolute.
+
+    Returns:
+        The path of the database with no symbolic link in it.
+
+    Raises:
+        StoreError: If the folder is a symbolic link, is no folder, belongs to another user, cannot
+            be made, or lies on a network file system.
+    """
+    folder = path.parent
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _make(folder)
+        found = folder.lstat()
+        if stat.S_ISLNK(found.st_mode):
+            raise StoreError(
+                str(path),
+                f"its folder {folder} is a symbolic link, which may lead anywhere",
+                "Name the folder that is meant.",
+            )
+        if not stat.S_ISDIR(found.st_mode):
+            raise StoreError(
+                str(path), f"{folder} is a file and not a folder", "Move it, or name another path."
+            )
+        _check_owner(path, f"its folder {folder}", found)
+        real = Path(os.path.realpath(folder)) / path.name
+    except OSError as error:
+        raise failure(path, f"its folder {folder} cannot be used", error) from error
+    _check_file_system(real)
+    return real
+
+
+def check_file(path: Path) -> os.stat_result | None:
+    """What is known of the database's file, or None if there is none.
+
+    Raises:
+        StoreError: If it is a symbolic link, no file, empty, or another user's.
+    """
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise failure(path, "it cannot be reached", error) from error
+    if stat.S_ISLNK(found.st_mode):
+        raise StoreError(
+            str(path), "it is a symbolic link, which may lead anywhere", "Name the file that is meant."
+        )
+    if not stat.S_ISREG(found.st_mode):
+        raise StoreError(str(path), "it is not a file", "Move it, or name another path.")
+    _check_owner(path, "it", found)
+    if found.st_size == 0:
+        raise StoreError(
+            str(path),
+            "it is empty, and a database never is: its content is lost",
+            "Bring it back from a copy, or remove it to begin with a new one.",
+        )
+    return found
+
+
+def make_file(path: Path) -> None:
+    """Make an empty file that only this user may read.
+
+    Raises:
+        OSError: If it is there already, or cannot be made.
+    """
+    handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
+    try:
+        os.fchmod(handle, 0o600)  # whatever the umask took away
+    finally:
+        os.close(handle)
+
+
+def publish(made: Path, path: Path) -> None:
+    """Give a complete file its name, unless there is one of that name.
+
+    No reader ever meets a half-made file, and no process takes another's away.
+
+    Raises:
+        OSError: If it cannot be done.
+    """
+    _sync(made)
+    try:
+        os.link(made, path, follow_symlinks=False)
+    except FileExistsError:
+        return
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK):
+            raise
+        if not path.exists():  # a file system without hard links
+            made.rename(path)
+    _sync(path.parent)
+
+
+def failure(path: Path, what: str, error: OSError) -> StoreError:
+    """The error for what the operating system refused."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    advice = (
+        f"Make room ({free_space(path)}), and go on."
+        if full
+        else "Make it writable for this user, or set another path for the run-log store."
+    )
+    return StoreError(str(path), f"{what} ({error.strerror})", advice, full=full)
+
+
+def free_space(path: Path) -> str:
+    """How much room there is, in words: `12,288 bytes are free in /srv`."""
+    try:
+        found = os.statvfs(path.parent)
+    except OSError:
+        return f"it is not known how much is free in {path.parent}"
+    return f"{found.f_bavail * found.f_frsize:,} bytes are free in {path.parent}"
+
+
+def is_full(path: Path) -> bool:
+    """Whether there is no room for even a few pages."""
+    try:
+        found = os.statvfs(path.parent)
+    except OSError:
+        return False
+    return found.f_bavail * found.f_frsize < 256 * defaults.KIB
+
+
+def file_system(path: Path, mounts: str) -> str:
+    """The type of the file system that a path lies on.
+
+    Args:
+        path: An absolute path without symbolic links.
+        mounts: The text of `/proc/self/mounts`.
+
+    Example:
+        >>> mounts = "/dev/sda / ext4 rw 0 0\\nserver:/x /mnt/my\\\\040data nfs4 rw 0 0"
+        >>> file_system(Path("/mnt/my data/runs.db"), mounts), file_system(Path("/mnt/x"), mounts)
+        ('nfs4', 'ext4')
+    """
+    best, found = -1, ""
+    for line in mounts.splitlines():
+        fields = line.split(" ")
+        if len(fields) < 3:
+            continue
+        place = re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), fields[1])
+        if len(place) >= best and path.is_relative_to(place):
+            best, found = len(place), fields[2]
+    return found
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700)
+    except FileExistsError:
+        made = False
+    else:
+        folder.chmod(0o700)
+        made = True
+    ignored = folder / ".gitignore"
+    if (made or folder.name == defaults.STORE_FOLDER) and not os.path.lexists(ignored):
+        try:
+            make_file(ignored)
+            ignored.write_text("*\n")
+        except FileExistsError:
+            return
+
+
+def _check_owner(path: Path, what: str, found: os.stat_result) -> None:
+    if found.st_uid != os.geteuid():
+        raise StoreError(
+            str(path),
+            f"{what} belongs to another user (uid {found.st_uid}, this one is {os.geteuid()})",
+            "Use a folder and a file of your own.",
+        )
+
+
+def _check_file_system(path: Path) -> None:
+    try:
+        mounts = Path("/proc/self/mounts").read_text(errors="surrogateescape")
+    except OSError:
+        return
+    kind = file_system(path, mounts)
+    if kind in NETWORK_FILE_SYSTEMS:
+        raise StoreError(
+            str(path),
+            f"it lies on a network file system ({kind}), where SQLite's write-ahead log is not safe",
+            "Set a path on a local disk for the run-log store.",
+        )
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,113 @@
+"""What is in a database of runs, and how one is told from any other file."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Final
+
+import apsw
+
+from runnable.exceptions import StoreError
+from runnable.extensions.run_log_store.sqlite_files import make_file, publish
+
+APPLICATION_ID: Final = 0x52756E73
+"""`Runs`, in the header of the file."""
+VERSION: Final = 1
+"""Of the tables; a newer one is refused."""
+PAGE_BYTES: Final = 2_048
+"""A commit writes two pages; at this size that costs a tenth less than at SQLite's 4,096."""
+
+# The tables of rows are in the order of the appends: a commit that carries a step of each of many
+# runs then writes a page or two, where a table in the order of the runs would write one of each.
+# Their indexes hold all that an append and a reader of control records look up. A key is never
+# given twice, so that what is read under one cannot become another run's.
+TABLES: Final = (
+    "CREATE TABLE runs(key INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT NOT NULL UNIQUE, "
+    "pipeline TEXT NOT NULL, tag TEXT NOT NULL, created REAL NOT NULL, epoch INTEGER NOT NULL, "
+    "owner TEXT NOT NULL, held INTEGER NOT NULL, expires REAL NOT NULL, boot TEXT NOT NULL, "
+    "cancel TEXT NOT NULL, ended TEXT NOT NULL, seq INTEGER NOT NULL, crc INTEGER NOT NULL)",
+    "CREATE TABLE journal(run INTEGER NOT NULL, seq INTEGER NOT NULL, last INTEGER NOT NULL, "
+    "body BLOB NOT NULL, UNIQUE(run, seq, last))",
+    "CREATE TABLE chunks(run INTEGER NOT NULL, seq INTEGER NOT NULL, last INTEGER NOT NULL, "
+    "body BLOB NOT NULL, UNIQUE(run, seq, last))",
+    "CREATE TABLE blobs(run_id TEXT NOT NULL, digest TEXT NOT NULL, part INTEGER NOT NULL, "
+    "body BLOB NOT NULL, UNIQUE(run_id, digest, part))",
+)
+
+
+def create(path: Path) -> None:
+    """Make a database there, complete when it gets its name; leave one that is there.
+
+    Raises:
+        OSError: If the file cannot be made.
+        apsw.Error: If SQLite cannot write it.
+    """
+    made = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    make_file(made)
+    try:
+        connection = apsw.Connection(str(made), flags=apsw.SQLITE_OPEN_READWRITE)
+        try:
+            # Nothing is lost if this is cut short: the file has no name yet.
+            connection.execute("PRAGMA synchronous=OFF; PRAGMA journal_mode=MEMORY")
+            connection.execute(f"PRAGMA page_size={PAGE_BYTES}; BEGIN")
+            connection.execute(";".join(TABLES))
+            connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version={VERSION}; COMMIT; PRAGMA journal_mode=WAL")
+        finally:
+            connection.close()
+        publish(made, path)
+    finally:
+        made.unlink(missing_ok=True)
+
+
+def check(connection: apsw.Connection, path: Path) -> None:
+    """See that the database is one of ours, whole, and of a version that is known.
+
+    Raises:
+        StoreError: If it is not.
+        apsw.Error: If it cannot be read, or is no database at all.
+    """
+    application, version = _number(connection, "application_id"), _number(connection, "user_version")
+    if application != APPLICATION_ID:
+        raise StoreError(
+            str(path),
+            "it is a database of another program",
+            "Set another path for the run-log store.",
+        )
+    if version > VERSION:
+        raise StoreError(
+            str(path),
+            f"a newer version of runnable made it (its tables are of version {version}, this one "
+            f"knows {VERSION})",
+            "Upgrade runnable, or set another path for the run-log store.",
+        )
+    found = connection.execute(
+        "SELECT sql FROM sqlite_schema WHERE type='table' AND name NOT LIKE 'sqlite_%' ORDER BY rowid"
+    )
+    if version != VERSION or tuple(sql for (sql,) in found) != TABLES:
+        raise damaged(path, "its tables are not as they were made")
+    if connection.readonly("main"):
+        raise StoreError(
+            str(path),
+            "it, or its folder, is read-only",
+            "Make them writable for this user, or set another path for the run-log store.",
+        )
+
+
+def is_newer(connection: apsw.Connection) -> bool:
+    """Whether a newer version has changed the tables meanwhile."""
+    return _number(connection, "user_version") != VERSION
+
+
+def damaged(path: Path, how: str) -> StoreError:
+    """The error for a file whose content is not what was written."""
+    return StoreError(
+        str(path),
+        f"the database is damaged ({how})",
+        "Nothing was repaired. Bring it back from a copy, or move it away to begin with a new one.",
+    )
+
+
+def _number(connection: apsw.Connection, pragma: str) -> int:
+    return int(connection.execute(f"PRAGMA {pragma}").get)

@@ -1,0 +1,1 @@
+"""The secrets services beside `do-nothing`, which is in `runnable.secrets`."""

@@ -1,0 +1,236 @@
+"""Steps and what follows what: the graph, its nodes, and the checks of its structure."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol
+
+from runnable import defaults
+from runnable.exceptions import GraphError, nearest
+
+if TYPE_CHECKING:
+    from runnable.parameters import Parameter
+    from runnable.scope import Scope
+    from runnable.tasks.base import Attempt
+
+SUCCESS: Final = "success"
+FAIL: Final = "fail"
+
+_NOTHING: Final[Mapping[str, Parameter]] = {}
+
+
+class Outcome(NamedTuple):
+    """How a node ended: with outputs, or with the error of the step at `path`."""
+
+    outputs: Mapping[str, Parameter] = _NOTHING
+    error: BaseException | None = None
+    path: str = ""
+
+
+class Walker(Protocol):
+    """The two things that a node may ask of the engine."""
+
+    async def walk(self, graph: Graph, scope: Scope) -> Outcome:
+        """Run a graph to its end."""
+        ...
+
+    async def place(self, node: BaseNode, scope: Scope) -> Attempt:
+        """Run one attempt of a task, wherever the executor puts it."""
+        ...
+
+
+class BaseNode(ABC):
+    """One step of a graph.
+
+    Args:
+        name: Unique in its graph.
+        next_node: The node that follows; the graph fills it in for a step that ends the pipeline.
+        on_failure: What runs when it fails.
+        location: `file:line` of what it runs, for messages.
+    """
+
+    node_type: ClassVar[str]
+    is_end: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        next_node: str = "",
+        on_failure: Graph | None = None,
+        location: str = "",
+    ) -> None:
+        self.name, self.next_node, self.on_failure = name, next_node, on_failure
+        self.location = location
+
+    @abstractmethod
+    async def execute(self, scope: Scope, walker: Walker) -> Outcome:
+        """Do the step's work; what happens meanwhile goes to the scope."""
+
+    def graphs(self) -> Iterator[tuple[str, Graph]]:
+        """The graphs inside it: branch name and graph."""
+        if self.on_failure is not None:
+            yield defaults.ON_FAILURE, self.on_failure
+
+    def structure(self) -> dict[str, Any]:
+        """What must be the same when a run is resumed, as JSON holds it."""
+        described: dict[str, Any] = {"type": self.node_type, "next": self.next_node}
+        branches = {name: graph.structure() for name, graph in self.graphs()}
+        return described | ({"branches": branches} if branches else {})
+
+    def count_tasks(self) -> int:
+        """How many task steps and stubs it stands for, without those of `on_failure`."""
+        return sum(
+            graph.count_tasks() for name, graph in self.graphs() if name != defaults.ON_FAILURE
+        )
+
+
+class Graph:
+    """Nodes, and where to start.
+
+    Args:
+        start_at: The name of the first node.
+        name: The pipeline's.
+        description: For people.
+    """
+
+    def __init__(self, start_at: str, name: str = "", description: str = "") -> None:
+        self.start_at, self.name, self.description = start_at, name, description
+        self.nodes: dict[str, BaseNode] = {}
+
+    def add_node(self, node: BaseNode) -> None:
+        """Add a node.
+
+        Raises:
+            GraphError: If there is one of that name.
+        """
+        if node.name in self.nodes:
+            both_ends = node.name in (SUCCESS, FAIL) and node.is_end
+            raise GraphError(
+                f"A step is named {node.name!r}, as the pipeline's own end is. Choose another name."
+                if both_ends
+                else f"Two steps are named {node.name!r}. Give each step of a pipeline its own name."
+            )
+        self.nodes[node.name] = node
+
+    def get_node_by_name(self, name: str) -> BaseNode:
+        """The node of that name.
+
+        Raises:
+            GraphError: If there is none.
+        """
+        try:
+            return self.nodes[name]
+        except KeyError:
+            raise GraphError(
+                f"There is no step {name!r} (there are: {', '.join(nearest(name, self.nodes))})."
+            ) from None
+
+    @property
+    def start(self) -> BaseNode:
+        """The first node."""
+        return self.nodes[self.start_at]
+
+    def after(self, node: BaseNode, outcome: Outcome) -> BaseNode:
+        """The node that follows one that ended like that."""
+        return self.nodes[FAIL if outcome.error is not None else node.next_node]
+
+    def check_graph(self) -> None:
+        """Check the structure.
+
+        Raises:
+            GraphError: If the start or an edge's end does not exist, if there is a cycle or a step
+                that is never reached, or if an end is missing.
+        """
+        if self.start_at not in self.nodes:
+            raise GraphError(f"The first step {self.start_at!r} does not exist.")
+        for end in (SUCCESS, FAIL):
+            if end not in self.nodes or not self.nodes[end].is_end:
+                raise GraphError(f"The pipeline has no {end!r} end.")
+        for node in self.nodes.values():
+            if not node.is_end and node.next_node not in self.nodes:
+                known = ", ".join(nearest(node.next_node, self.nodes))
+                raise GraphError(
+                    f"Step {node.name!r} is followed by {node.next_node!r}, which does not exist "
+                    f"(there are: {known})."
+                )
+        self._check_way()
+
+    def _check_way(self) -> None:
+        node, seen = self.start, dict[str, None]()
+        while not node.is_end:
+            if node.name in seen:
+                way = [*list(seen)[list(seen).index(node.name) :], node.name]
+                raise GraphError(
+                    f"The steps go round in a circle: {' → '.join(way)}. Let one of them end the "
+                    f"pipeline, or use a Loop."
+                )
+            seen[node.name] = None
+            node = self.nodes[node.next_node]
+        lost = [n.name for n in self.nodes.values() if not n.is_end and n.name not in seen]
+        if lost:
+            raise GraphError(
+                f"No step leads to {', '.join(map(repr, lost))}. Link it with >>, or remove it."
+            )
+
+    def walk_order(self) -> Iterator[BaseNode]:
+        """The nodes from the first on, in the order in which they run if none fails."""
+        node = self.start
+        while not node.is_end:
+            yield node
+            node = self.nodes[node.next_node]
+
+    def all_nodes(self, path: str = "") -> Iterator[tuple[str, BaseNode]]:
+        """Every node of this graph and of those inside it, with its path."""
+        for node in self.nodes.values():
+            if node.is_end:
+                continue
+            here = f"{path}.{node.name}" if path else node.name
+            yield here, node
+            for branch, graph in node.graphs():
+                yield from graph.all_nodes(f"{here}.{branch}")
+
+    def structure(self) -> dict[str, Any]:
+        """What must be the same when a run is resumed, as JSON holds it."""
+        steps = {n.name: n.structure() for n in self.nodes.values() if not n.is_end}
+        return {"start_at": self.start_at, "steps": steps}
+
+    def count_tasks(self) -> int:
+        """How many task steps and stubs there are, nested ones too, each once."""
+        return sum(node.count_tasks() for node in self.nodes.values())
+
+
+def changes(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "") -> list[str]:
+    """What differs between two structures, a phrase each; empty if nothing does.
+
+    Example:
+        >>> changes({"start_at": "a", "steps": {"a": {}}}, {"start_at": "a", "steps": {}})
+        ["step 'a' is gone"]
+    """
+    found: list[str] = []
+    old, new = before.get("steps", {}), after.get("steps", {})
+    found += [f"step {path + name!r} is gone" for name in old if name not in new]
+    found += [f"step {path + name!r} is new" for name in new if name not in old]
+    for name in old:
+        if name in new:
+            found += _step_changes(old[name], new[name], path + name)
+    if not found and before.get("start_at") != after.get("start_at"):
+        found.append(f"it starts at {after.get('start_at')!r}, not at {before.get('start_at')!r}")
+    return found
+
+
+def _step_changes(old: Mapping[str, Any], new: Mapping[str, Any], path: str) -> list[str]:
+    found: list[str] = []
+    for key in sorted(set(old) | set(new) - {"branches"}):
+        if key != "branches" and old.get(key) != new.get(key):
+            found.append(f"{key} of step {path!r} was {old.get(key)!r}, is {new.get(key)!r}")
+    branches, others = old.get("branches", {}), new.get("branches", {})
+    for branch in sorted(set(branches) | set(others)):
+        if branch not in others:
+            found.append(f"branch {path}.{branch} is gone")
+        elif branch not in branches:
+            found.append(f"branch {path}.{branch} is new")
+        else:
+            found += changes(branches[branch], others[branch], f"{path}.{branch}.")
+    return found

@@ -1,0 +1,358 @@
+"""The one writer of a run: numbers its records, appends them durably, then hands them to readers."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Final
+
+from pydantic_core import to_json
+
+from runnable import defaults
+from runnable.blocking import in_store_thread
+from runnable.clock import Clock, iso
+from runnable.events import END_STATUS
+from runnable.exceptions import LeaseLostError, StoreError
+from runnable.leases import KEEPER
+from runnable.records import Batch, Head, Record
+from runnable.store import Append, BaseRunLogStore, Lease
+
+if TYPE_CHECKING:
+    from runnable.stream import Stream
+
+Item = Record | Batch
+"""What a reader gets: a control record, or the batch of chunks and log lines between two."""
+
+MAX_WAITING_BYTES: Final = 4 * defaults.FLUSH_BYTES
+"""Chunks that may wait for a commit under way before their writer waits too."""
+
+
+class Journal:
+    """The journal of one live run, on one event loop.
+
+    Records are numbered when they are made and wait until the next commit; nothing reaches a
+    reader before that. Call `commit` before anything that must not happen without them.
+
+    Args:
+        lease: The lease that the run was opened with; its `seq` is the last in the journal.
+        writer: The commits of this loop on the run's store.
+        clock: Where the times come from.
+        on_failure: Called once if the store or the lease is gone; it should cancel the run.
+    """
+
+    def __init__(
+        self, lease: Lease, writer: Writer, clock: Clock, on_failure: Callable[[], None]
+    ) -> None:
+        self.run_id, self.lease, self.clock = lease.run_id, lease, clock
+        self.seq = self.committed = lease.seq
+        self.ended = self.release = False
+        self.error: StoreError | None = None
+        self.reader: Stream[Item] | None = None
+        self.pending: list[Item] = []
+        self.moving: list[Item] = []
+        self.waiting: list[tuple[int, asyncio.Future[None]]] = []
+        self.bytes_waiting = 0
+        self._on_failure = on_failure
+        self._writer = writer
+        self._batch: Batch | None = None
+        self._before = _between_type_and_time(self.run_id)
+        writer.join(self)
+        self._held = KEEPER.hold(writer.store, self.run_id, lease.epoch, self)
+
+    def record(self, kind: str, rest: bytes, values: bytes = b"null") -> int:
+        """Number a control record; it is appended with the next commit.
+
+        Args:
+            kind: The event's type.
+            rest: The JSON of its fields after `seq`, each begun by a comma.
+            values: The JSON of what the engine alone must know.
+        """
+        self.seq = seq = self.seq + 1
+        at = iso(self.clock.now()).encode()
+        event = b'{"type":"%b%b%b","seq":%d%b}' % (kind.encode(), self._before, at, seq, rest)
+        self._batch = None
+        self.pending.append(Record(seq, kind, event, values))
+        if kind in END_STATUS:
+            self.ended = True
+        return seq
+
+    def chunk(self, head: Head, payload: object, size: int) -> bool:
+        """Number a chunk or a log line; it is appended within 2 ms, at once if little is going on.
+
+        Args:
+            head: Whose it is; the same object for all of one attempt and stream.
+            payload: A JSON value that nobody changes any more.
+            size: Its bytes, more or less.
+
+        Returns:
+            Whether there is room for more; if not, wait for `room` first.
+        """
+        self.seq = seq = self.seq + 1
+        batch = self._batch
+        if batch is None:
+            self._batch = batch = Batch(seq)
+            self.pending.append(batch)
+        batch.add(head, self.clock.now(), payload)
+        self.bytes_waiting += size + 48
+        self._writer.chunk_waits(self)
+        reader = self.reader
+        return (reader is None or reader.count + len(batch.of) < reader.limit) and (
+            self.bytes_waiting < defaults.FLUSH_BYTES
+        )
+
+    async def room(self) -> None:
+        """Let the others on the loop run, and wait for a slow reader or a slow store.
+
+        Raises:
+            StoreError: If the journal failed.
+        """
+        waiting = self.commit()
+        if waiting is not None and self.bytes_waiting > MAX_WAITING_BYTES:
+            await waiting
+        await asyncio.sleep(0)
+        if self.reader is not None:
+            await self.reader.room()
+        if self.error is not None:
+            raise self.error
+
+    def commit(self) -> asyncio.Future[None] | None:
+        """Have everything so far appended: None if that is done, else a future to wait for.
+
+        Raises:
+            StoreError: If the journal failed; the future raises it too.
+        """
+        if self.error is not None:
+            raise self.error
+        if self.committed == self.seq:
+            return None
+        return self._writer.commit(self)
+
+    async def committed_all(self) -> None:
+        """Wait until everything so far is appended.
+
+        Raises:
+            StoreError: If the journal failed.
+        """
+        waiting = self.commit()
+        if waiting is not None:
+            await waiting
+
+    def cut(self) -> Append:
+        """What is to be appended next, taken from what waits."""
+        self.moving, self.pending = self.pending, []
+        self._batch, self.bytes_waiting = None, 0
+        records = [item.record() if isinstance(item, Batch) else item for item in self.moving]
+        return Append(self.lease, self.committed, records, self.ended and self.release)
+
+    def appended(self, append: Append, error: LeaseLostError | None) -> None:
+        """The store has answered: tell whoever waits, then the readers."""
+        if error is not None:
+            self.fail(error)
+            return
+        moved, self.moving = self.moving, []
+        first, self.committed = self.committed + 1, append.records[-1].last
+        if self.waiting:
+            self._let_go_on()
+        if self.reader is not None:
+            self.reader.put(moved, self.committed - first + 1)
+        for wake in self._held.watchers:
+            wake()
+
+    def _let_go_on(self) -> None:
+        """Wake whoever waits for no more than what is committed."""
+        still: list[tuple[int, asyncio.Future[None]]] = []
+        for seq, waiting in self.waiting:
+            if seq > self.committed:
+                still.append((seq, waiting))
+            elif not waiting.done():
+                waiting.set_result(None)
+        self.waiting = still
+
+    def fail(self, error: StoreError) -> None:
+        """The store or the lease is gone: nothing more is appended, and the run must end."""
+        if self.error is not None:
+            return
+        self.error = error
+        for _, waiting in self.waiting:
+            if not waiting.done():
+                waiting.set_exception(error)
+                waiting.exception()  # whoever waited may have been cancelled meanwhile
+        self.waiting.clear()
+        self._on_failure()
+
+    def lease_lost(self, error: LeaseLostError) -> None:
+        """Called by the thread that keeps the leases."""
+        self._writer.from_thread(self.fail, error)
+
+    def asked_to_cancel(self, reason: str) -> None:
+        """Called by the thread that keeps the leases; replaced by whoever runs the run."""
+        self._writer.from_thread(self.on_cancel, reason)
+
+    def on_cancel(self, reason: str) -> None:
+        """What a wish to cancel does; the run's context sets it."""
+
+    def close(self) -> None:
+        """Give up the lease's renewal and the place among the writer's journals."""
+        KEEPER.drop(self._held)
+        self._writer.leave(self)
+
+
+def opening_record(
+    run_id: str, seq: int, at: float, kind: str, rest: bytes, values: bytes
+) -> Record:
+    """The record that opens a life of a run, made before there is a journal to append it to."""
+    parts = (kind.encode(), _between_type_and_time(run_id), iso(at).encode(), seq, rest)
+    return Record(seq, kind, b'{"type":"%b%b%b","seq":%d%b}' % parts, values)
+
+
+def _between_type_and_time(run_id: str) -> bytes:
+    return b'","run_id":%b,"timestamp":"' % to_json(run_id)
+
+
+class Writer:
+    """The commits of all the runs of one event loop on one store.
+
+    A run that is alone commits at once, on the loop, if the store allows it; several are gathered
+    until the end of the loop's turn. A commit that would have to wait goes to a thread, and what
+    comes meanwhile joins the next one.
+    """
+
+    def __init__(self, store: BaseRunLogStore, clock: Clock) -> None:
+        self.store = store
+        self._clock = clock
+        self._loop = asyncio.get_running_loop()
+        self._journals: set[Journal] = set()
+        self._dirty: dict[Journal, None] = {}
+        self._turn: asyncio.Handle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._thread_commit: asyncio.Task[None] | None = None
+        self._last = 0.0
+
+    @classmethod
+    def of(cls, store: BaseRunLogStore, clock: Clock) -> Writer:
+        """The writer that the runs of this loop on that store share."""
+        key = (asyncio.get_running_loop(), store.where)
+        if key not in _WRITERS:
+            _WRITERS[key] = cls(store, clock)
+        return _WRITERS[key]
+
+    def join(self, journal: Journal) -> None:
+        """Commit for that journal too."""
+        self._journals.add(journal)
+
+    def leave(self, journal: Journal) -> None:
+        """Commit for it no more."""
+        self._journals.discard(journal)
+        self._dirty.pop(journal, None)
+        if not self._journals:
+            _WRITERS.pop((self._loop, self.store.where), None)
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+    def commit(self, journal: Journal) -> asyncio.Future[None] | None:
+        """Append what waits of that journal; a future unless it is done on return."""
+        self._dirty[journal] = None
+        alone = len(self._journals) == 1
+        if alone and self.store.inline and self._thread_commit is None:
+            self._flush()
+            if journal.error is not None:
+                raise journal.error
+            if journal.committed == journal.seq:
+                return None
+        elif self._turn is None and self._thread_commit is None:
+            self._turn = self._loop.call_soon(self._flush)
+        waiting: asyncio.Future[None] = self._loop.create_future()
+        journal.waiting.append((journal.seq, waiting))
+        return waiting
+
+    def chunk_waits(self, journal: Journal) -> None:
+        """A chunk waits: commit now if the last commit is a while ago or much waits, else soon."""
+        self._dirty[journal] = None
+        if self._thread_commit is not None or self._turn is not None:
+            return
+        late = self._clock.monotonic() - self._last > defaults.FLUSH_SECONDS
+        if late or journal.bytes_waiting >= defaults.FLUSH_BYTES:
+            if len(self._journals) == 1 and self.store.inline:
+                self._flush()
+            else:
+                self._turn = self._loop.call_soon(self._flush)
+        elif self._timer is None:
+            self._timer = self._loop.call_later(defaults.FLUSH_SECONDS, self._flush)
+
+    def from_thread(self, function: Callable[..., None], *arguments: object) -> None:
+        """Call a function on this writer's loop, from another thread."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(function, *arguments)
+
+    def _flush(self) -> None:
+        """Append what waits of every journal, on the loop if the store can do it at once."""
+        self._turn = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._thread_commit is not None:
+            return
+        dirty, self._dirty = self._dirty, {}
+        journals = [journal for journal in dirty if journal.pending and journal.error is None]
+        if not journals:
+            return
+        batch = [journal.cut() for journal in journals]
+        answers = None
+        if self.store.inline:
+            try:
+                answers = self.store.append_at_once(batch)
+            except StoreError as error:
+                if not error.temporary:
+                    self._fail(journals, error)
+                    return
+            else:
+                self._last = self._clock.monotonic()
+        if answers is None:
+            self._thread_commit = self._loop.create_task(self._commit_in_thread(journals, batch))
+        else:
+            self._answer(journals, batch, answers)
+
+    async def _commit_in_thread(self, journals: list[Journal], batch: list[Append]) -> None:
+        try:
+            answers = await self._append_patiently(batch)
+        except StoreError as error:
+            self._fail(journals, error)
+        else:
+            self._answer(journals, batch, answers)
+        finally:
+            self._last = self._clock.monotonic()
+            self._thread_commit = None
+            if self._dirty:
+                self._flush()
+
+    async def _append_patiently(self, batch: list[Append]) -> Sequence[LeaseLostError | None]:
+        """Append, again and again with the same bytes while the store is away for a moment."""
+        began, wait = self._clock.monotonic(), 0.05
+        while True:
+            try:
+                return await in_store_thread(self.store.append, batch)
+            except StoreError as error:
+                if not error.temporary or error.full:
+                    raise
+                if self._clock.elapsed(began) + wait > self.store.store_patience:
+                    raise
+            await self._clock.sleep(wait)
+            wait = min(2 * wait, 2.0)
+
+    def _answer(
+        self,
+        journals: list[Journal],
+        batch: list[Append],
+        answers: Sequence[LeaseLostError | None],
+    ) -> None:
+        for journal, append, answer in zip(journals, batch, answers, strict=True):
+            journal.appended(append, answer)
+
+    def _fail(self, journals: list[Journal], error: StoreError) -> None:
+        for journal in journals:
+            journal.fail(error)
+
+
+_WRITERS: Final[dict[tuple[asyncio.AbstractEventLoop, str], Writer]] = {}
+"""(loop, store) → the writer of the runs that are live there; gone with the last of them."""

@@ -1,0 +1,142 @@
+"""The leases that this process holds, kept alive by one thread for all its runs."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, Protocol
+
+from runnable import defaults
+from runnable.exceptions import LeaseLostError, StoreError
+from runnable.store import BaseRunLogStore, Owner
+
+logger = logging.getLogger(defaults.LOGGER_NAME)
+
+
+class Holder(Protocol):
+    """Who runs under a lease; called from the thread, so each does no more than tell its loop."""
+
+    def lease_lost(self, error: LeaseLostError) -> None:
+        """Another owner has the run."""
+        ...
+
+    def asked_to_cancel(self, reason: str) -> None:
+        """Somebody asked for the run to be cancelled."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class Held:
+    """A lease that is held, when it must be renewed, and who wants to know of appends."""
+
+    store: BaseRunLogStore
+    run_id: str
+    epoch: int
+    holder: Holder
+    due: float
+    watchers: set[Callable[[], None]] = field(default_factory=set[Callable[[], None]])
+
+
+class LeaseKeeper:
+    """Renews each lease at a third of its life, from a daemon thread: a busy loop loses none."""
+
+    def __init__(self) -> None:
+        self._forget()
+
+    def _forget(self) -> None:
+        """Hold nothing, as a child does after a fork: it continues no run."""
+        self._held: dict[str, list[Held]] = {}
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def hold(self, store: BaseRunLogStore, run_id: str, epoch: int, holder: Holder) -> Held:
+        """Keep a lease that was just taken."""
+        held = Held(store, run_id, epoch, holder, time.monotonic() + store.lease_seconds / 3)
+        with self._changed:
+            self._held.setdefault(run_id, []).append(held)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve, name="runnable-leases", daemon=True)
+                self._thread.start()
+            else:
+                self._changed.notify()
+        return held
+
+    def drop(self, held: Held) -> None:
+        """Renew it no more, and tell who watches that nothing comes from here any more."""
+        with self._changed:
+            others = [other for other in self._held.get(held.run_id, []) if other is not held]
+            if others:
+                self._held[held.run_id] = others
+            else:
+                self._held.pop(held.run_id, None)
+            watchers, held.watchers = held.watchers, set()
+        for wake in watchers:
+            wake()
+
+    def find(self, run_id: str, store: BaseRunLogStore) -> Held | None:
+        """The lease that this process holds on a run of that store."""
+        with self._changed:
+            for held in self._held.get(run_id, []):
+                if held.store.where == store.where:
+                    return held
+        return None
+
+    def watch(self, held: Held, wake: Callable[[], None]) -> bool:
+        """Have `wake` called, from any thread, after each append; False if it is held no more."""
+        with self._changed:
+            if held not in self._held.get(held.run_id, []):
+                return False
+            held.watchers = held.watchers | {wake}
+            return True
+
+    def unwatch(self, held: Held, wake: Callable[[], None]) -> None:
+        """Call that one no more."""
+        with self._changed:
+            held.watchers = held.watchers - {wake}
+
+    def hurry(self, held: Held) -> None:
+        """Renew that lease now: a wish to cancel may wait for it."""
+        with self._changed:
+            held.due = 0.0
+            self._changed.notify()
+
+    def _serve(self) -> None:
+        while True:
+            with self._changed:
+                while not (due := self._due()):
+                    self._changed.wait(self._next_due())
+            for held in due:
+                self._renew(held)
+
+    def _due(self) -> list[Held]:
+        now = time.monotonic()
+        return [held for many in self._held.values() for held in many if held.due <= now]
+
+    def _next_due(self) -> float | None:
+        """Seconds until the next renewal; None if nothing is held."""
+        dues = [held.due for many in self._held.values() for held in many]
+        return max(0.0, min(dues) - time.monotonic()) if dues else None
+
+    def _renew(self, held: Held) -> None:
+        held.due = time.monotonic() + held.store.lease_seconds / 3
+        try:
+            lease = held.store.lease(held.run_id, Owner.current(), "renew", epoch=held.epoch)
+        except LeaseLostError as error:
+            self.drop(held)
+            held.holder.lease_lost(error)
+        except StoreError as error:
+            # The lease may outlive a store that is away for a moment; an append decides.
+            logger.warning("The lease of run %s was not renewed: %s", held.run_id, error)
+        else:
+            if lease.cancel:
+                held.holder.asked_to_cancel(lease.cancel)
+
+
+KEEPER: Final = LeaseKeeper()
+"""The one of this process."""
+
+os.register_at_fork(after_in_child=KEEPER._forget)  # pyright: ignore[reportPrivateUsage]

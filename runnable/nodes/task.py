@@ -1,0 +1,96 @@
+"""Steps that run one task, again if it fails; and the stub, which stands in for one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from runnable import defaults
+from runnable.backoff import wait_seconds
+from runnable.graph import BaseNode, Graph, Outcome, Walker
+from runnable.scope import Run, Scope
+from runnable.tasks.base import BaseTaskType
+
+
+class TaskNode(BaseNode):
+    """Runs its task, and tries it again as often as the task allows."""
+
+    node_type: ClassVar[str] = "task"
+
+    def __init__(
+        self,
+        name: str,
+        task: BaseTaskType,
+        *,
+        next_node: str = "",
+        on_failure: Graph | None = None,
+        location: str = "",
+    ) -> None:
+        super().__init__(name, next_node=next_node, on_failure=on_failure, location=location)
+        self.task = task
+
+    async def execute(self, scope: Scope, walker: Walker) -> Outcome:
+        """Attempt after attempt, until one succeeds or no more are allowed."""
+        scope.retries_left = self.task.retries
+        while True:
+            attempt = await walker.place(self, scope)
+            if attempt.error is None:
+                return Outcome(attempt.outputs)
+            if not attempt.will_retry:
+                return Outcome(error=attempt.error, path=scope.path)
+            await self._wait(scope)
+            scope = scope.next_attempt()
+
+    async def _wait(self, scope: Scope) -> None:
+        """Until the next attempt may begin: its backoff, and the end of a thread left behind."""
+        run = scope.run
+        if (waiting := run.sink.commit()) is not None:
+            await waiting
+        await outlast(run, run.unfinished if scope.abandoned else ())
+        seconds = wait_seconds(self.task.backoff, scope.attempt, run.clock.random())
+        if seconds:
+            await run.clock.sleep(seconds)
+
+    def structure(self) -> dict[str, Any]:
+        """The kind of the task, and the names of what it returns."""
+        returns = [[declared.name, declared.kind] for declared in self.task.returns]
+        return super().structure() | {"task": self.task.task_type, "returns": returns}
+
+    def count_tasks(self) -> int:
+        """One."""
+        return 1
+
+
+class StubNode(BaseNode):
+    """Succeeds at once."""
+
+    node_type: ClassVar[str] = "stub"
+
+    async def execute(self, scope: Scope, walker: Walker) -> Outcome:
+        """Say that it began, and that it is done."""
+        voids = b"true" if scope.voids_chunks else b"false"
+        scope.record("task_started", b',"inputs":{},"voids_chunks":%b' % voids)
+        scope.record("task_completed", b',"outputs":{},"metrics":{},"duration":0.0')
+        return Outcome()
+
+    def count_tasks(self) -> int:
+        """One."""
+        return 1
+
+
+async def outlast(run: Run, unfinished: Iterable[asyncio.Future[None]]) -> None:
+    """Wait for functions that go on in threads, up to the grace of 10 seconds."""
+    waiting = set(unfinished)
+    if waiting:
+        timer = asyncio.ensure_future(run.clock.sleep(defaults.GRACE_SECONDS))
+        try:
+            everything = asyncio.gather(*map(_ended, waiting))
+            await asyncio.wait([timer, everything], return_when=asyncio.FIRST_COMPLETED)
+            everything.cancel()
+        finally:
+            timer.cancel()
+
+
+async def _ended(over: asyncio.Future[None]) -> None:
+    await asyncio.wait([over])

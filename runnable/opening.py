@@ -1,0 +1,282 @@
+"""How a run begins, or goes on: what is checked before the first step, and the first record."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from pydantic_core import from_json, to_json
+
+from runnable import defaults
+from runnable.check import misfits, require
+from runnable.exceptions import (
+    GraphChangedError,
+    RunFinishedError,
+    RunHeldError,
+    RunStuckError,
+    SecretLeakError,
+    StoredValuesError,
+    StoreError,
+)
+from runnable.graph import Graph, changes
+from runnable.journal import opening_record
+from runnable.masking import Masker
+from runnable.names import check_run_id
+from runnable.nodes import TaskNode
+from runnable.parameters import Parameter, initial_parameters
+from runnable.records import CHUNKS, Record
+from runnable.runlog import RunLog, fold
+from runnable.store import CONTROL_KINDS, BaseRunLogStore, Lease, Owner, RunRecord
+
+if TYPE_CHECKING:
+    from runnable.clock import Clock
+    from runnable.pickler import BasePickler
+    from runnable.secrets import BaseSecrets
+
+logger = logging.getLogger(defaults.LOGGER_NAME)
+
+VERSION: Final = "0.1.0"
+
+
+class _Services(Protocol):
+    @property
+    def run_log_store(self) -> BaseRunLogStore: ...
+    @property
+    def secrets(self) -> BaseSecrets: ...
+    @property
+    def pickler(self) -> BasePickler: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A run that has begun, or goes on: its lease is held and its first record appended."""
+
+    lease: Lease
+    first: Record
+    tag: str
+    parameters: Mapping[str, Parameter]
+    secrets: Mapping[str, str]
+    history: RunLog | None = None
+    streamed_before: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """The facts of a call that opens a run.
+
+    Args:
+        parameters: Initial parameters of the call; they win over the file and the environment.
+        parameters_file: A YAML file of initial parameters.
+        run_id: The id of a new run; empty for a fresh one.
+        tag: A word to find the run by.
+        resume: The id of the run to go on with, instead.
+        force: Whether to resume although the pipeline has changed.
+        environ: The environment variables.
+    """
+
+    parameters: Mapping[str, object] | None = None
+    parameters_file: str = ""
+    run_id: str = ""
+    tag: str = ""
+    resume: str = ""
+    force: bool = False
+    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+
+    def open(self, graph: Graph, services: _Services, clock: Clock) -> Opened:
+        """Check what can be known, and append the first record; called on a store's thread.
+
+        Raises:
+            RunnableError: For whatever is wrong before the first step, each in one sentence.
+        """
+        first_run = FIRST_RUN.take() and "RUNNABLE_STEP_PATH" not in self.environ
+        from_environ = self.environ if first_run else {}
+        resume = self.resume or from_environ.get("RUNNABLE_RETRY_RUN_ID", "")
+        secrets = _secrets_of(graph, services.secrets)
+        if resume:
+            return self._resume(check_run_id(resume), graph, services, clock, secrets)
+        run_id = self.run_id or from_environ.get("RUNNABLE_RUN_ID", "") or clock.new_run_id()
+        tag = self.tag or from_environ.get("RUNNABLE_RUN_TAG", "")
+        return self._begin(check_run_id(run_id), tag, graph, services, clock, secrets)
+
+    def _begin(
+        self,
+        run_id: str,
+        tag: str,
+        graph: Graph,
+        services: _Services,
+        clock: Clock,
+        secrets: Mapping[str, str],
+    ) -> Opened:
+        store, now = services.run_log_store, clock.now()
+        parameters = initial_parameters(self.parameters, self.parameters_file, self.environ)
+        require(graph, parameters)
+        _check_leaks(parameters, secrets)
+
+        def blob(data: bytes) -> str:
+            return store.put_blob(run_id, data)
+
+        stored = [
+            b"%b:%b" % (to_json(name), given.stored(blob)) for name, given in parameters.items()
+        ]
+        values = b'{"parameters":{%b},%b' % (b",".join(stored), _identity(graph)[1:])
+        first = opening_record(
+            run_id, 1, now, "pipeline_started", _started(tag, graph, resumed=False, epoch=1), values
+        )
+        run = RunRecord(run_id, graph.name, tag, now, Owner.current())
+        return Opened(store.create_run(run, first), first, tag, parameters, secrets)
+
+    def _resume(
+        self,
+        run_id: str,
+        graph: Graph,
+        services: _Services,
+        clock: Clock,
+        secrets: Mapping[str, str],
+    ) -> Opened:
+        store = services.run_log_store
+        found = store.lease(run_id, Owner.current(), "look")
+        if found.live and found.owner is not None:
+            raise RunHeldError(run_id, str(found.owner))
+        history = fold(store.read(run_id, kinds=CONTROL_KINDS)).attach(
+            store.get_blob, services.pickler.loads
+        )
+        self._check_resumable(history, graph)
+        epoch = found.epoch + 1
+        rest = _started(history.tag, graph, resumed=True, epoch=epoch)
+        first = opening_record(
+            run_id, found.seq + 1, clock.now(), "pipeline_started", rest, _identity(graph)
+        )
+        lease = store.lease(run_id, Owner.current(), "take", epoch=epoch, first=first)
+        history.take(first)
+        return Opened(
+            lease,
+            first,
+            history.tag,
+            history.initial_parameters(),
+            secrets,
+            history,
+            _streamed_before(store, history),
+        )
+
+    def _check_resumable(self, history: RunLog, graph: Graph) -> None:
+        run_id = history.run_id
+        if history.status == defaults.SUCCESS:
+            raise RunFinishedError(run_id)
+        if history.unknown:
+            raise StoreError(
+                f"run {run_id!r}",
+                f"its journal holds {', '.join(sorted(set(history.unknown)))}, which this version "
+                f"({VERSION}) does not know; version {history.version or 'unknown'} wrote it",
+                "Resume it with that version.",
+            )
+        changed = changes(history.structure, graph.structure())
+        if changed and not self.force:
+            raise GraphChangedError(run_id, changed)
+        if not self.force:
+            for path, times in history.idle_resumes.items():
+                if times >= defaults.MAX_RESUMES_IN_PLACE:
+                    raise RunStuckError(run_id, path, times)
+        if wrong := misfits(graph, history):
+            raise StoredValuesError(run_id, wrong)
+        self._warn_of_differences(history, graph)
+
+    def _warn_of_differences(self, history: RunLog, graph: Graph) -> None:
+        run_id, before = history.run_id, history.digests
+        for path, digest in _digests(graph).items():
+            if before.get(path, digest) != digest:
+                logger.warning("Resuming %s: the function of step %r has changed.", run_id, path)
+        if self.tag and self.tag != history.tag:
+            logger.warning(
+                "Resuming %s: its tag stays %r; the given %r is ignored.", run_id, history.tag, self.tag
+            )
+        kept = history.initial_parameters()
+        given = initial_parameters(self.parameters, "", {}) if self.parameters else {}
+        for name, value in given.items():
+            if kept.get(name) != value:
+                logger.warning(
+                    "Resuming %s: the parameter %r stays as it was when the run began.", run_id, name
+                )
+
+
+class FirstRun:
+    """Whether this process has made a run yet: some variables count for the first one alone."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._made = False
+
+    def take(self) -> bool:
+        """True once."""
+        with self._lock:
+            made, self._made = self._made, True
+            return not made
+
+
+FIRST_RUN: Final = FirstRun()
+
+
+def _started(tag: str, graph: Graph, *, resumed: bool, epoch: int) -> bytes:
+    return b',"tag":%b,"pipeline":%b,"total_tasks":%d,"resumed":%b,"epoch":%d' % (
+        to_json(tag),
+        to_json(graph.name),
+        graph.count_tasks(),
+        to_json(resumed),
+        epoch,
+    )
+
+
+def _identity(graph: Graph) -> bytes:
+    return to_json(
+        {
+            "structure": graph.structure(),
+            "digests": _digests(graph),
+            "version": VERSION,
+        }
+    )
+
+
+def _digests(graph: Graph) -> dict[str, str]:
+    """Path → digest of the code that runs there."""
+    return {
+        path: node.task.digest() for path, node in graph.all_nodes() if isinstance(node, TaskNode)
+    }
+
+
+def _secrets_of(graph: Graph, service: BaseSecrets) -> dict[str, str]:
+    """The secrets that the graph's steps name, each looked up once, before anything runs."""
+    found: dict[str, str] = {}
+    for path, node in graph.all_nodes():
+        if isinstance(node, TaskNode):
+            for name in node.task.secrets:
+                if name not in found:
+                    found[name] = service.require(name, path)
+    return found
+
+
+def _check_leaks(parameters: Mapping[str, Parameter], secrets: Mapping[str, str]) -> None:
+    masker = Masker(secrets)
+    if masker:
+        for name, parameter in parameters.items():
+            if found := masker.find(parameter.encoded.decode()):
+                raise SecretLeakError(f"The parameter {name!r}", found)
+
+
+def _streamed_before(store: BaseRunLogStore, history: RunLog) -> frozenset[str]:
+    """The steps that will run again although chunks of an earlier attempt have been sent."""
+    return frozenset(
+        step.path
+        for step in history.steps.values()
+        if step.status != defaults.SUCCESS and _has_streamed(store, history.run_id, step.path, step.attempts[0].seq)
+    )
+
+
+def _has_streamed(store: BaseRunLogStore, run_id: str, path: str, after: int) -> bool:
+    for record in store.read(run_id, after=after, kinds={CHUNKS}):
+        heads: list[dict[str, Any]] = from_json(record.event)
+        if any(head["path"] == path and head["type"] == "task_chunk" for head in heads):
+            return True
+    return False

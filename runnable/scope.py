@@ -1,0 +1,440 @@
+"""Where a piece of a run stands, what it knows, and where its events go."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast
+
+from pydantic_core import from_json, to_json
+
+from runnable import defaults
+from runnable.clock import Clock, iso
+from runnable.encoding import payload_of
+from runnable.exceptions import (
+    DefinitionError,
+    MissingSecretError,
+    RunCancelledError,
+    RunnableError,
+)
+from runnable.masking import Masker, StreamMasker
+from runnable.names import StepPath
+from runnable.records import Batch, Head
+
+if TYPE_CHECKING:
+    from runnable.parameters import Parameter
+    from runnable.pickler import BasePickler
+    from runnable.runlog import RunLog
+
+
+class Sink(Protocol):
+    """Where records and chunks go: a journal, or a callback."""
+
+    def record(self, kind: str, rest: bytes, values: bytes = b"null") -> int:
+        """Take a control record; `rest` is the JSON of its fields after `seq`."""
+        ...
+
+    def chunk(self, head: Head, payload: object, size: int) -> bool:
+        """Take a chunk or a log line, and say whether there is room for more."""
+        ...
+
+    async def room(self) -> None:
+        """Wait for room."""
+        ...
+
+    def commit(self) -> asyncio.Future[None] | None:
+        """Make what was taken durable: None if it is, else a future to wait for."""
+        ...
+
+
+class CallbackSink:
+    """Hands each event to a callback as a dict, and to another sink if there is one."""
+
+    def __init__(
+        self,
+        callback: Callable[[dict[str, Any]], None] | None,
+        run_id: str,
+        clock: Clock,
+        onward: Sink | None = None,
+    ) -> None:
+        self._callback, self._run_id, self._clock, self._onward = callback, run_id, clock, onward
+        self._seq = 0
+
+    def record(self, kind: str, rest: bytes, values: bytes = b"null") -> int:
+        """Hand on a control record."""
+        self._seq += 1
+        head = {
+            "type": kind,
+            "run_id": self._run_id,
+            "timestamp": iso(self._clock.now()),
+            "seq": self._seq,
+        }
+        if self._callback is not None:
+            self._callback(head | cast("dict[str, Any]", from_json(b"{" + rest[1:] + b"}")))
+        return self._seq if self._onward is None else self._onward.record(kind, rest, values)
+
+    def chunk(self, head: Head, payload: object, size: int) -> bool:
+        """Hand on a chunk or a log line."""
+        self._seq += 1
+        if self._callback is not None:
+            batch = Batch(self._seq)
+            batch.add(head, self._clock.now(), payload)
+            for _, _, event in batch.wire():
+                self._callback(cast("dict[str, Any]", from_json(event)))
+        return True if self._onward is None else self._onward.chunk(head, payload, size)
+
+    async def room(self) -> None:
+        """Wait for room in the other sink."""
+        if self._onward is not None:
+            await self._onward.room()
+
+    def commit(self) -> asyncio.Future[None] | None:
+        """Commit what the other sink has."""
+        return None if self._onward is None else self._onward.commit()
+
+
+@dataclass(slots=True, eq=False)
+class Run:
+    """What all scopes of one run share."""
+
+    run_id: str
+    sink: Sink
+    clock: Clock
+    pickler: BasePickler
+    put_blob: Callable[[bytes], str]
+    """Keeps bytes beside the run and names them by their sha-256; called from a thread."""
+    tag: str = ""
+    secrets: Mapping[str, str] = field(default_factory=dict[str, str])
+    masker: Masker = field(default_factory=lambda: Masker({}))
+    history: RunLog | None = None
+    """What earlier lives of the run have done."""
+    streamed_before: frozenset[str] = frozenset()
+    """Paths of steps that run again and whose earlier attempts had sent chunks."""
+    log_level: int = 30
+    """Log records of tasks from this level on are captured, as `logging` counts."""
+    echo: bool = True
+    """Whether what tasks print still reaches the terminal."""
+    cancelled: str = ""
+    """Why the run is being cancelled."""
+    loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
+    thread: int = field(default_factory=threading.get_ident)
+    """The thread of the loop."""
+    unfinished: set[asyncio.Future[None]] = field(default_factory=set[asyncio.Future[None]])
+    """Functions that go on in threads although nobody waits for them any more."""
+    _deliver_comes: bool = False
+    _posted: deque[tuple[Head, object, int]] = field(default_factory=deque[tuple[Head, object, int]])
+
+    def with_sink(self, sink: Sink) -> Run:
+        """The same run, with its events going elsewhere."""
+        return replace(self, sink=sink)
+
+    def put(self, head: Head, payload: object, size: int) -> bool:
+        """Give a chunk or log line to the sink, from whatever thread."""
+        if threading.get_ident() == self.thread:
+            if self._posted:
+                self._deliver()
+            return self.sink.chunk(head, payload, size)
+        self._posted.append((head, payload, size))
+        if not self._deliver_comes and not self.loop.is_closed():
+            self._deliver_comes = True
+            self.loop.call_soon_threadsafe(self._deliver)
+        return len(self._posted) < 64
+
+    def _deliver(self) -> None:
+        self._deliver_comes = False  # before the first is taken: what comes later schedules anew
+        while self._posted:
+            head, payload, size = self._posted.popleft()
+            self.sink.chunk(head, payload, size)
+
+
+class Scope:
+    """Where one step, branch or pipeline of a run stands.
+
+    A node is handed its scope and nothing else. What it emits is stamped with the path and the
+    attempt; the parameters are those of the pipeline or branch that the step stands in.
+    """
+
+    __slots__ = (
+        "_bytes_heads",
+        "_chunks",
+        "_frame",
+        "_logs",
+        "__weakref__",
+        "_masker",
+        "abandoned",
+        "attempt",
+        "closed",
+        "inline",
+        "name",
+        "parameters",
+        "path",
+        "retries_left",
+        "run",
+        "streamed",
+        "variables",
+        "voids_chunks",
+    )
+
+    def __init__(
+        self,
+        run: Run,
+        parameters: dict[str, Parameter],
+        *,
+        name: str = "",
+        path: str = "",
+        variables: Mapping[str, object] | None = None,
+        inline: bool = False,
+    ) -> None:
+        self.run, self.parameters, self.name = run, parameters, name
+        self.path = StepPath(path)
+        self.variables: Mapping[str, object] = {} if variables is None else variables
+        self.inline = inline
+        """Whether a sync function runs on the loop's own thread."""
+        self.attempt, self.retries_left = 1, 0
+        self.voids_chunks = self.streamed = self.closed = self.abandoned = False
+        self._frame = b""
+        self._chunks: Head | None = None
+        self._bytes_heads: Head | None = None
+        self._logs: dict[str, Head] | None = None
+        self._masker: StreamMasker | None = None
+
+    def enter(self, name: str, *, variables: Mapping[str, object] | None = None) -> Scope:
+        """The scope of a step or branch in this one.
+
+        Raises:
+            DefinitionError: If it would stand deeper than 32 segments.
+        """
+        path = f"{self.path}.{name}" if self.path else name
+        if self.path and path.count(".") >= defaults.MAX_PATH_DEPTH:
+            raise DefinitionError(
+                f"The path {path!r} is deeper than the {defaults.MAX_PATH_DEPTH} allowed. Nest the "
+                f"pipelines less."
+            )
+        inner = self.variables if variables is None else {**self.variables, **variables}
+        return Scope(
+            self.run, self.parameters, name=name, path=path, variables=inner, inline=self.inline
+        )
+
+    def next_attempt(self) -> Scope:
+        """The scope of the same step's next attempt; the one before may still be in use."""
+        following = Scope(
+            self.run,
+            self.parameters,
+            name=self.name,
+            path=self.path,
+            variables=self.variables,
+            inline=self.inline,
+        )
+        following.attempt, following.retries_left = self.attempt + 1, self.retries_left - 1
+        following.voids_chunks = self.voids_chunks or self.streamed
+        return following
+
+    def record(self, kind: str, rest: bytes, values: bytes = b"null") -> int:
+        """Record something of this task; `rest` is the JSON of the fields after `attempt`."""
+        frame = self._frame
+        if not frame:
+            frame = self._frame = b',"task_name":%b,"path":%b,"attempt":%d' % (
+                to_json(self.name),
+                to_json(self.path),
+                self.attempt,
+            )
+        return self.run.sink.record(kind, frame + rest, values)
+
+    def emit(self, chunk: object) -> bool:
+        """Send a chunk, and say whether there is room for more; if not, wait for `room`.
+
+        Raises:
+            UnencodableError: If JSON cannot hold it.
+            LimitError: If it is over 1 MiB.
+        """
+        if type(chunk) is str and not self.run.masker and len(chunk) < defaults.FLUSH_BYTES:
+            size = len(chunk) if chunk.isascii() else payload_of(chunk)[1]
+            return self._put_chunk(chunk, size)
+        return self._emit_masked(chunk)
+
+    def _put_chunk(self, payload: object, size: int) -> bool:
+        head = self._chunks
+        if head is None:
+            head = self._chunks = self._head("task_chunk")
+            self.streamed = True
+        return self.run.put(head, payload, size)
+
+    def _emit_masked(self, chunk: object) -> bool:
+        masker = self.run.masker
+        if isinstance(chunk, str) and masker:
+            if self._masker is None:
+                self._masker = StreamMasker(masker)
+            room = True
+            payload_of(chunk)
+            for text in self._masker.feed(str(chunk)):
+                room = self._put_chunk(text, len(text))
+            return room
+        self.finish_chunks()
+        if isinstance(chunk, bytes) and masker:
+            chunk = masker.mask_chunk(chunk)
+        payload, size, is_bytes = payload_of(chunk)
+        if is_bytes:
+            if self._bytes_heads is None:
+                self._bytes_heads = self._head("task_chunk", encoding="base64")
+                self.streamed = True
+            return self.run.put(self._bytes_heads, payload, size)
+        return self._put_chunk(masker.mask_json(payload) if masker else payload, size)
+
+    def finish_chunks(self) -> None:
+        """Send what was held back because a secret might have begun in it."""
+        if self._masker is not None:
+            for text in self._masker.finish():
+                self._put_chunk(text, len(text))
+
+    async def room(self) -> None:
+        """Wait until the reader has caught up."""
+        await self.run.sink.room()
+
+    def log(self, stream: Literal["stdout", "stderr"], text: str) -> None:
+        """Record what the task printed or logged; from whatever thread."""
+        if self.closed:
+            return
+        if self._logs is None:
+            self._logs = {}
+        head = self._logs.get(stream)
+        if head is None:
+            head = self._logs[stream] = self._head("task_log", stream=stream)
+        masked = self.run.masker.mask(text) if self.run.masker else text
+        if not masked.isascii():
+            # A lone surrogate is a byte that was not UTF-8; JSON holds it as an escape in words.
+            masked = masked.encode("utf-8", "backslashreplace").decode()
+        self.run.put(head, masked, len(masked))
+
+    def _head(
+        self,
+        kind: Literal["task_chunk", "task_log"],
+        stream: Literal["stdout", "stderr", ""] = "",
+        encoding: Literal["base64", ""] = "",
+    ) -> Head:
+        return Head(self.run.run_id, self.name, self.path, self.attempt, kind, stream, encoding)
+
+    @property
+    def log_level(self) -> int:
+        """The level from which log records are captured."""
+        return self.run.log_level
+
+    @property
+    def echo(self) -> bool:
+        """Whether what is printed still reaches the terminal."""
+        return self.run.echo
+
+    @property
+    def masker(self) -> Masker | None:
+        """What hides the run's secrets; None if there are none."""
+        return self.run.masker or None
+
+
+CURRENT: Final[ContextVar[Scope | None]] = ContextVar("runnable_scope", default=None)
+"""The scope of the task whose code is running."""
+
+
+class Emission:
+    """A chunk that was sent; awaiting it waits for a slow reader."""
+
+    __slots__ = ("_room", "_scope")
+
+    def __init__(self, scope: Scope, *, room: bool) -> None:
+        self._scope, self._room = scope, room
+
+    def __await__(self) -> Generator[Any, None, None]:
+        if not self._room:
+            yield from self._scope.room().__await__()
+
+
+class Current:
+    """What a task's own code may know of its run."""
+
+    __slots__ = ("_scope",)
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+
+    @property
+    def run_id(self) -> str:
+        """The run."""
+        return self._scope.run.run_id
+
+    @property
+    def path(self) -> str:
+        """Where the step stands, unique in the run."""
+        return self._scope.path
+
+    @property
+    def attempt(self) -> int:
+        """1, 2, 3 …, going on over a resume."""
+        return self._scope.attempt
+
+    @property
+    def tag(self) -> str:
+        """The run's tag."""
+        return self._scope.run.tag
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every attempt and every resume of this step of this run, and no other."""
+        return hashlib.sha256(f"{self.run_id}\n{self.path}".encode()).hexdigest()[:32]
+
+    @property
+    def logger(self) -> logging.Logger:
+        """A logger whose records are captured from the run's log level on.
+
+        It is registered nowhere, so that a million steps leave nothing behind.
+        """
+        logger = logging.Logger(f"{defaults.LOGGER_NAME}.{self.path}", self._scope.log_level)
+        logger.parent = logging.getLogger()
+        return logger
+
+    def secret(self, name: str) -> str:
+        """The value of a secret that a step of the pipeline names.
+
+        Raises:
+            MissingSecretError: If no step names it in `secrets=[…]`.
+        """
+        try:
+            return self._scope.run.secrets[name]
+        except KeyError:
+            raise MissingSecretError(name, "of this step's secrets=[…]", self.path) from None
+
+    def emit(self, chunk: object) -> Emission:
+        """Send a chunk from a function that does not generate.
+
+        A coroutine awaits it; a sync function just calls it. A slow reader holds both.
+
+        Raises:
+            UnencodableError: If JSON cannot hold it.
+            RunCancelledError: If the attempt has ended, and only its thread goes on.
+        """
+        scope = self._scope
+        if scope.closed:
+            raise RunCancelledError(self.run_id, "the attempt that emits has ended")
+        room = scope.emit(chunk)
+        if not room and threading.get_ident() != scope.run.thread:
+            asyncio.run_coroutine_threadsafe(scope.room(), scope.run.loop).result()
+            room = True
+        return Emission(scope, room=room)
+
+
+def current() -> Current:
+    """What the task whose code is running may know of its run.
+
+    Raises:
+        RunnableError: If no task is running here.
+    """
+    scope = CURRENT.get()
+    if scope is None:
+        raise RunnableError(
+            "runnable.current() was called outside a task. Call it in a function that a step runs, "
+            "on the thread or in the asyncio task that runs it."
+        )
+    return Current(scope)

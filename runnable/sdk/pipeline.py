@@ -1,0 +1,265 @@
+"""Pipelines: built of steps, checked, executed, streamed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import aclosing, closing
+from functools import partial
+from pathlib import Path
+from typing import ClassVar, Literal, Self, TypedDict, Unpack, cast
+
+from pydantic import Field, InstanceOf, PrivateAttr, field_validator, model_validator
+
+from runnable.check import Report, check
+from runnable.config import load_services
+from runnable.context import AsyncPipelineContext, OnDisconnect, PipelineContext
+from runnable.events import PipelineEvent
+from runnable.exceptions import DefinitionError, GraphError
+from runnable.graph import SUCCESS, Graph
+from runnable.nodes import FailNode, SuccessNode
+from runnable.opening import Opening
+from runnable.runlog import RunLog
+from runnable.sdk.model import Definition
+from runnable.sdk.step import Step
+
+
+class RunOptions(TypedDict, total=False):
+    """What a call may say beside the parameters."""
+
+    configuration_file: str
+    """The configuration; the variable RUNNABLE_CONFIGURATION_FILE stands before it."""
+    run_id: str
+    """The id of the new run: `[A-Za-z0-9][A-Za-z0-9._-]{0,127}`; a fresh one if left out."""
+    tag: str
+    """A word to find the run by."""
+    parameters_file: str
+    """A YAML file of parameters; `parameters=` wins over it."""
+    resume: str
+    """The id of a run to go on with: what it completed is not run again."""
+    force: bool
+    """Resume although the pipeline has changed."""
+    log_level: str
+    """The level from which log records of tasks are captured; `WARNING` if left out."""
+
+
+class _PipelineBase(Definition):
+    """What both pipelines share: they differ only in how they are called."""
+
+    default_executor: ClassVar[Literal["local", "async-local"]]
+
+    steps: list[InstanceOf[Step]]
+    name: str = ""
+    description: str = ""
+
+    _graph: Graph = PrivateAttr()
+
+    @field_validator("steps")
+    @classmethod
+    def _some_steps(cls, steps: list[Step]) -> list[Step]:
+        if not steps:
+            raise DefinitionError(f"{cls.__name__} must have at least one step; steps is empty.")
+        return steps
+
+    @model_validator(mode="after")
+    def _check_at_build(self) -> Self:
+        self._graph = self._build()
+        check(self._graph).raise_errors()
+        return self
+
+    def return_dag(self) -> Graph:
+        """The graph of the pipeline, checked."""
+        return self._graph
+
+    def check(self) -> Report:
+        """Errors, warnings and notes about the wiring, each with its step and `file:line`."""
+        return check(self._graph)
+
+    def _build(self) -> Graph:
+        following = self._links()
+        targets = set(following.values())
+        linked = any(step.next_node for step in self.steps)
+        start = next((s for s in self.steps if not linked or s.name not in targets), self.steps[0])
+        graph = Graph(start.name, self.name, self.description)
+        for end in (SuccessNode(), FailNode()):
+            graph.add_node(end)
+        for step in self.steps:
+            graph.add_node(step.create_node(following[step.name]))
+        graph.check_graph()
+        return graph
+
+    def _links(self) -> dict[str, str]:
+        """Step → what follows it: as linked, else the next in the list, else the end."""
+        names = [step.name for step in self.steps]
+        for name in names:
+            if names.count(name) > 1:
+                raise GraphError(
+                    f"Two steps are named {name!r}. Give each step of a pipeline its own name."
+                )
+        linked_to = {step.next_node for step in self.steps if step.next_node}
+        links: dict[str, str] = {}
+        for step, after in zip(self.steps, [*self.steps[1:], None], strict=True):
+            in_order = after is not None and after.name not in linked_to
+            default = after.name if after is not None and in_order else SUCCESS
+            links[step.name] = step.end or step.next_node or default
+        return links
+
+    def _context(
+        self, parameters: Mapping[str, object] | None, options: RunOptions
+    ) -> AsyncPipelineContext:
+        wrong = set(options) - set(RunOptions.__annotations__)
+        if wrong:
+            raise TypeError(
+                f"{type(self).__name__}.execute() got an unexpected keyword argument "
+                f"{min(wrong)!r} (it takes parameters, {', '.join(RunOptions.__annotations__)})"
+            )
+        environ = dict(os.environ)
+        services = partial(
+            load_services,
+            options.get("configuration_file", ""),
+            interactive_default=self.default_executor,
+            environ=environ,
+            folder=Path.cwd(),
+        )
+        opening = Opening(
+            parameters=parameters,
+            parameters_file=options.get("parameters_file", ""),
+            run_id=options.get("run_id", ""),
+            tag=options.get("tag", ""),
+            resume=options.get("resume", ""),
+            force=options.get("force", False),
+            environ=environ,
+        )
+        log_level = options.get("log_level", "WARNING")
+        return AsyncPipelineContext(self._graph, services, opening, log_level=log_level)
+
+
+class Pipeline(_PipelineBase):
+    """Steps that run one after the other, called from sync code.
+
+    Args:
+        steps: In order; `>>` between them says otherwise.
+        name: For people, logs and traces.
+        description: For people.
+
+    Example:
+        >>> from runnable import PythonTask
+        >>> def double(x: int) -> int:
+        ...     return 2 * x
+        >>> Pipeline(steps=[PythonTask(function=double, name="double", returns=["x"])]).check().ok
+        True
+    """
+
+    default_executor: ClassVar[Literal["local", "async-local"]] = "local"
+
+    def execute(
+        self, parameters: Mapping[str, object] | None = None, **options: Unpack[RunOptions]
+    ) -> RunLog:
+        """Run to the end.
+
+        Works in a script, in a notebook whose loop is running, and in a web app's thread.
+
+        Args:
+            parameters: Initial parameters, name → value.
+            **options: See `RunOptions`.
+
+        Returns:
+            The run log.
+
+        Raises:
+            ExecutionFailedError: If a step fails; the user's exception is its cause.
+            RunCancelledError: If the run is cancelled.
+            RunnableError: For what is wrong before the first step, or with the store.
+        """
+        return PipelineContext(self._context(parameters, options)).execute()
+
+    def execute_stream(
+        self,
+        parameters: Mapping[str, object] | None = None,
+        *,
+        on_disconnect: OnDisconnect = "cancel",
+        **options: Unpack[RunOptions],
+    ) -> Iterator[PipelineEvent]:
+        """Run, and give the events as they come; the run has a thread of its own.
+
+        Args:
+            parameters: Initial parameters, name → value.
+            on_disconnect: What becomes of the run when the iterator is closed early.
+            **options: See `RunOptions`.
+
+        Raises:
+            RunnableError: For what is wrong before the first step, or with the store.
+        """
+        context = PipelineContext(self._context(parameters, options))
+        with closing(context.stream(on_disconnect)) as items:
+            for item in items:
+                for event in item.events():
+                    yield cast("PipelineEvent", event)
+
+
+class AsyncPipeline(_PipelineBase):
+    """Steps that run one after the other, called from async code.
+
+    Args:
+        steps: In order; `>>` between them says otherwise.
+        name: For people, logs and traces.
+        description: For people.
+
+    Example:
+        >>> import asyncio
+        >>> from runnable import AsyncPythonTask
+        >>> async def greet(who: str) -> str:
+        ...     return f"Hello {who}"
+        >>> step = AsyncPythonTask(function=greet, name="greet", returns=["text"])
+        >>> pipeline = AsyncPipeline(steps=[step])
+        >>> asyncio.run(pipeline.execute({"who": "you"})).parameters["text"]
+        'Hello you'
+    """
+
+    default_executor: ClassVar[Literal["local", "async-local"]] = "async-local"
+
+    async def execute(
+        self, parameters: Mapping[str, object] | None = None, **options: Unpack[RunOptions]
+    ) -> RunLog:
+        """Run to the end.
+
+        Args:
+            parameters: Initial parameters, name → value.
+            **options: See `RunOptions`.
+
+        Returns:
+            The run log.
+
+        Raises:
+            ExecutionFailedError: If a step fails; the user's exception is its cause.
+            RunCancelledError: If the run is cancelled by somebody else.
+            RunnableError: For what is wrong before the first step, or with the store.
+        """
+        return await self._context(parameters, options).execute()
+
+    async def execute_stream(
+        self,
+        parameters: Mapping[str, object] | None = None,
+        *,
+        on_disconnect: OnDisconnect = "cancel",
+        **options: Unpack[RunOptions],
+    ) -> AsyncGenerator[PipelineEvent, None]:
+        """Run, and give the events as they come, each after it is in the journal.
+
+        Leaving early, by `aclose()` or by being cancelled, cancels the run and waits until that is
+        in the journal. Use `contextlib.aclosing`.
+
+        Args:
+            parameters: Initial parameters, name → value.
+            on_disconnect: What becomes of the run when the reader leaves: `continue` lets it go on.
+            **options: See `RunOptions`.
+
+        Raises:
+            RunnableError: For what is wrong before the first step, or with the store. A step that
+                fails is told by the last event.
+        """
+        async with aclosing(self._context(parameters, options).batches(on_disconnect)) as batches:
+            async for items in batches:
+                for item in items:
+                    for event in item.events():
+                        yield cast("PipelineEvent", event)

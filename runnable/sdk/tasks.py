@@ -1,0 +1,97 @@
+"""The steps that run a task, and the names for what they return."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, ConfigDict, Field
+
+from runnable.nodes import BaseNode, StubNode, TaskNode
+from runnable.parameters import TaskReturns
+from runnable.sdk.step import Step
+from runnable.tasks import AsyncPythonTaskType, PythonTaskType, TaskSettings
+from runnable.tasks.python import must_be_async
+
+
+def json(name: str) -> TaskReturns:
+    """A returned value that travels as JSON, as a plain name in `returns` does.
+
+    Example:
+        >>> json("data")
+        TaskReturns(name='data', kind='json')
+    """
+    return TaskReturns(name=name, kind="json")
+
+
+def pickled(name: str) -> TaskReturns:
+    """A returned value that travels as a pickle, for what JSON cannot hold."""
+    return TaskReturns(name=name, kind="object")
+
+
+def metric(name: str) -> TaskReturns:
+    """A returned value that is a metric of the run, and a parameter too."""
+    return TaskReturns(name=name, kind="metric")
+
+
+class PythonTask(Step, TaskSettings):
+    """A step that calls a Python function: sync, async, a generator or an async generator.
+
+    Example:
+        >>> def double(x: int) -> int:
+        ...     return 2 * x
+        >>> PythonTask(function=double, name="double", returns=["x"]).name
+        'double'
+    """
+
+    task_type: ClassVar[type[PythonTaskType]] = PythonTaskType
+
+    function: Annotated[Callable[..., Any], Field(exclude=True)]
+    stream_end_type: str | None = "done"
+    """The `type` of the dict that ends a stream and holds its values; None for no such dict."""
+
+    def create_node(self, next_node: str) -> BaseNode:
+        """A node that runs the function with this step's settings."""
+        task = self.task_type.model_construct(
+            command=_dotted(self.function),
+            function=self.function,
+            stream_end_type=self.stream_end_type,
+            **self.settings(),
+        )
+        location = task.signature.location
+        return TaskNode(self.name, task, location=location, **self._node_settings(next_node))
+
+
+class AsyncPythonTask(PythonTask):
+    """A step that calls an async function or an async generator function.
+
+    Example:
+        >>> async def fetch(url: str) -> dict: ...
+        >>> AsyncPythonTask(function=fetch, name="fetch", returns=["data"]).name
+        'fetch'
+    """
+
+    task_type: ClassVar[type[PythonTaskType]] = AsyncPythonTaskType
+
+    function: Annotated[Callable[..., Any], AfterValidator(must_be_async), Field(exclude=True)]
+
+
+class Stub(Step):
+    """A step that succeeds at once, and stands in for one to be written; takes any keyword.
+
+    Example:
+        >>> Stub(name="later", function="not written yet").name
+        'later'
+    """
+
+    model_config = ConfigDict(extra="ignore")
+
+    def create_node(self, next_node: str) -> BaseNode:
+        """A stub node."""
+        return StubNode(self.name, **self._node_settings(next_node))
+
+
+def _dotted(function: Callable[..., Any]) -> str:
+    module = getattr(function, "__module__", None) or "?"
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    return f"{module}.{name}"

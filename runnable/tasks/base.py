@@ -1,0 +1,328 @@
+"""One attempt of one task: bind, started, call, returns, completed or error."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import reprlib
+import traceback
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple
+
+from pydantic_core import from_json, to_json
+
+from runnable import defaults
+from runnable.binding import Bound
+from runnable.blocking import in_store_thread
+from runnable.capture import ROUTER
+from runnable.clock import Clock, instant
+from runnable.exceptions import SecretLeakError, StepTimeoutError
+from runnable.masking import Masker
+from runnable.parameters import Parameter
+from runnable.plugins import load
+from runnable.runlog import StepAttempt
+from runnable.scope import CURRENT, CallbackSink, Run, Scope
+from runnable.tasks.settings import TaskSettings
+
+
+class Attempt(NamedTuple):
+    """How one attempt ended; without an error it succeeded."""
+
+    outputs: dict[str, Parameter]
+    metrics: tuple[str, ...] = ()
+    inputs: Mapping[str, Any] | None = None
+    error: BaseException | None = None
+    will_retry: bool = False
+    duration: float = 0.0
+
+
+class BaseTaskType(TaskSettings, ABC):
+    """A kind of task: what is written once is an attempt, what differs is the call.
+
+    Args:
+        command: What is run, as a definition names it: for Python a dotted path.
+
+    Example:
+        >>> class Shout(BaseTaskType):
+        ...     task_type = "shout"
+        ...
+        ...     def bind(self, scope):
+        ...         return Bound((), {}, {})
+        ...
+        ...     async def call(self, arguments, scope):
+        ...         return self.command.upper()
+        ...
+        ...     def outputs(self, result, scope):
+        ...         return {self.returns[0].name: JsonParameter(value=result)}
+        >>> from runnable.parameters import JsonParameter
+        >>> attempt = asyncio.run(Shout(command="hey", returns=["loud"]).execute_command())
+        >>> attempt.status, attempt.output_parameters["loud"].get_value()
+        ('success', 'HEY')
+    """
+
+    task_type: ClassVar[str]
+
+    command: str = ""
+
+    @abstractmethod
+    def bind(self, scope: Scope) -> Bound:
+        """The arguments of the call, out of the scope's variables and parameters.
+
+        Raises:
+            MissingParameterError: If one is missing.
+            BindingError: If one does not fit.
+        """
+
+    @abstractmethod
+    async def call(self, arguments: Bound, scope: Scope) -> object:
+        """Do the work and give back what it returned; say what happens with `scope.emit`."""
+
+    @abstractmethod
+    def outputs(self, result: object, scope: Scope) -> dict[str, Parameter]:
+        """What was returned, matched to `returns`.
+
+        Raises:
+            ReturnsError: If it does not fit them.
+            UnencodableError: If JSON cannot hold it.
+        """
+
+    def digest(self) -> str:
+        """Tells whether the code that runs has changed since an earlier life of the run."""
+        return hashlib.sha256(self.command.encode()).hexdigest()[:16]
+
+    async def execute_command(
+        self,
+        map_variable: Mapping[str, object] | None = None,
+        event_callback: Callable[[dict[str, Any]], None] | None = None,
+    ) -> StepAttempt:
+        """Run one attempt, in the current scope if there is one.
+
+        Args:
+            map_variable: Iteration variables, bound before parameters.
+            event_callback: Called with each event of the attempt, as a dict.
+
+        Returns:
+            How it went; a failure is in it, and is not raised.
+        """
+        scope = self._scope_of_call(map_variable, event_callback)
+        began = scope.run.clock.now()
+        attempt = await self.attempt(scope)
+        return StepAttempt(
+            status=defaults.FAIL if attempt.error is not None else defaults.SUCCESS,
+            attempt=scope.attempt,
+            start_time=instant(began),
+            end_time=instant(scope.run.clock.now()),
+            duration=attempt.duration,
+            error=None if attempt.error is None else message_of(attempt.error),
+            error_type="" if attempt.error is None else type(attempt.error).__name__,
+            input_parameters=dict(attempt.inputs or {}),
+            output_parameters=attempt.outputs,
+            user_defined_metrics={name: attempt.outputs[name] for name in attempt.metrics},
+        )
+
+    def _scope_of_call(
+        self,
+        variables: Mapping[str, object] | None,
+        callback: Callable[[dict[str, Any]], None] | None,
+    ) -> Scope:
+        outer = CURRENT.get()
+        name = self.command.rpartition(".")[2] or self.task_type
+        if outer is None:
+            clock = Clock()
+            run_id = clock.new_run_id()
+            run = Run(run_id, CallbackSink(callback, run_id, clock), clock, _pickler(), _digest)
+            return Scope(run, {}, name=name, path=name, variables=variables)
+        run = outer.run
+        if callback is not None:
+            run = run.with_sink(CallbackSink(callback, run.run_id, run.clock, run.sink))
+        return Scope(
+            run,
+            outer.parameters,
+            name=outer.name or name,
+            path=outer.path or name,
+            variables={**outer.variables, **(variables or {})},
+            inline=outer.inline,
+        )
+
+    async def attempt(self, scope: Scope) -> Attempt:
+        """Run one attempt; whatever goes wrong in it is in the answer, and recorded."""
+        run = scope.run
+        sink, masker = run.sink, run.masker
+        began = run.clock.monotonic()
+        inputs: Mapping[str, Any] | None = None
+        try:
+            arguments = self.bind(scope)
+            inputs = arguments.used
+            shown = previews(inputs, masker)
+            voids = b"true" if scope.voids_chunks else b"false"
+            scope.record("task_started", b',"inputs":%b,"voids_chunks":%b' % (shown, voids))
+        except Exception as error:  # noqa: BLE001 -- a misfit is an error of the step
+            scope.retries_left = 0
+            return await self._failed(scope, error, inputs, began)
+        if (waiting := sink.commit()) is not None:
+            await waiting
+        try:
+            result, outputs = await self._called(arguments, scope)
+            duration = run.clock.elapsed(began)
+            metrics, rest, values = await self._completed(scope, result, outputs, duration)
+        except asyncio.CancelledError as error:
+            if run.cancelled or _is_cancelled():
+                raise
+            return await self._failed(scope, error, inputs, began)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 -- the user's, recorded and returned
+            return await self._failed(scope, error, inputs, began)
+        scope.record("task_completed", rest, values)
+        return Attempt(outputs, metrics, inputs, None, False, duration)
+
+    async def _called(
+        self, arguments: Bound, scope: Scope
+    ) -> tuple[object, dict[str, Parameter]]:
+        """Call, as the current scope, with what it prints captured; then match what it returned."""
+        token = CURRENT.set(scope)
+        try:
+            if self.timeout is None:
+                result = await self.call(arguments, scope)
+            else:
+                result = await self._call_in_time(arguments, scope, self.timeout)
+            return result, self.outputs(result, scope)
+        finally:
+            CURRENT.reset(token)
+            ROUTER.finish(scope)
+            scope.finish_chunks()
+            scope.closed = True
+
+    async def _call_in_time(self, arguments: Bound, scope: Scope, seconds: float) -> object:
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                return await self.call(arguments, scope)
+        except TimeoutError as error:
+            if not limit.expired():
+                raise
+            raise StepTimeoutError(scope.path, seconds) from error
+
+    async def _completed(
+        self, scope: Scope, result: object, outputs: dict[str, Parameter], duration: float
+    ) -> tuple[tuple[str, ...], bytes, bytes]:
+        """The record of a success: the metrics' names, the event's fields, the engine's values."""
+        masker = scope.run.masker
+        if masker:
+            self._check_leaks(outputs, masker)
+        names = tuple([name for name, output in outputs.items() if output.kind == "metric"])
+        metrics = previews({name: outputs[name] for name in names}, masker) if names else b"{}"
+        shown = previews(outputs, masker)
+        rest = b',"outputs":%b,"metrics":%b,"duration":%b' % (shown, metrics, to_json(duration))
+        if outputs:
+            plain = all(output.exact and output.kind != "object" for output in outputs.values())
+            return names, rest, b"null" if plain else await self._values(scope, outputs)
+        if not self.returns and result is not None:
+            text = masker.mask(_shown(result)) if masker else _shown(result)
+            return names, rest, b'{"outputs":{},"returned":%b}' % to_json(text)
+        return names, rest, b"null"
+
+    def _check_leaks(self, outputs: Mapping[str, Parameter], masker: Masker) -> None:
+        for name, output in outputs.items():
+            if output.kind != "object" and (found := masker.find(output.encoded.decode())):
+                raise SecretLeakError(f"The returned {name!r}", found)
+
+    async def _values(self, scope: Scope, outputs: Mapping[str, Parameter]) -> bytes:
+        """The outputs as the journal keeps them; what is large is put beside it first."""
+        blobs: list[bytes] = []
+
+        def digest(data: bytes) -> str:
+            blobs.append(data)
+            return _digest(data)
+
+        stored = [
+            b"%b:%b" % (to_json(name), output.stored(digest)) for name, output in outputs.items()
+        ]
+        for data in blobs:
+            await in_store_thread(scope.run.put_blob, data)
+        return b'{"outputs":{%b}}' % b",".join(stored)
+
+    async def _failed(
+        self,
+        scope: Scope,
+        error: BaseException,
+        inputs: Mapping[str, Any] | None,
+        began: float,
+    ) -> Attempt:
+        run, masker = scope.run, scope.run.masker
+        if masker:
+            masker.mask_exception(error)
+        will_retry = scope.retries_left > 0 and self.retryable(error)
+        message = message_of(error)
+        duration = run.clock.elapsed(began)
+        trace = "".join(traceback.format_exception(error))
+        if masker:
+            message, trace = masker.mask(message), masker.mask(trace)
+        message, trace = cut(message, defaults.MAX_ERROR_BYTES), cut(trace, defaults.MAX_ERROR_BYTES)
+        rest = b',"error":%b,"error_type":%b,"will_retry":%b,"abandoned":%b' % (
+            to_json(cut(message, defaults.MAX_PREVIEW_BYTES)),
+            to_json(type(error).__name__),
+            to_json(will_retry),
+            to_json(scope.abandoned),
+        )
+        values = to_json({"error": message, "traceback": trace, "duration": duration})
+        scope.record("task_error", rest, values)
+        return Attempt({}, (), inputs, error, will_retry, duration)
+
+
+def message_of(error: BaseException) -> str:
+    """What an error says, or its type if it says nothing; lone surrogates as escapes."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 -- an error whose own message fails is named by its type
+        text = ""
+    return (text or type(error).__name__).encode("utf-8", "backslashreplace").decode()
+
+
+def cut(text: str, limit: int) -> str:
+    """The text, cut with a mark so that it is at most `limit` bytes and the mark."""
+    if len(text) * 4 <= limit:
+        return text
+    encoded = text.encode("utf-8", "backslashreplace")
+    if len(encoded) <= limit:
+        return encoded.decode()
+    return f"{encoded[:limit].decode('utf-8', 'ignore')}… ({len(encoded):,} bytes)"
+
+
+def previews(values: Mapping[str, Any], masker: Masker) -> bytes:
+    """Name → preview, as a JSON object."""
+    parts = [
+        b"%b:%b" % (to_json(name), value.preview() if isinstance(value, Parameter) else _plain(value))
+        for name, value in values.items()
+    ]
+    shown = b"{%b}" % b",".join(parts)
+    return to_json(masker.mask_json(from_json(shown))) if masker else shown
+
+
+def _plain(value: object) -> bytes:
+    """The preview of an argument that is not a parameter: a default, an iteration variable."""
+    if value is None or isinstance(value, bool | int | str):
+        try:
+            return to_json(value if not isinstance(value, str) else cut(value, 4096))
+        except (ValueError, UnicodeError):
+            pass
+    return to_json(_shown(value))
+
+
+def _shown(value: object) -> str:
+    try:
+        text = reprlib.repr(value)
+    except Exception:  # noqa: BLE001 -- a value that cannot be shown is named by its type
+        text = f"<{type(value).__name__}>"
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def _pickler() -> Any:
+    return load("pickler", "pickle")()
+
+
+def _is_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,0 +1,299 @@
+"""Python functions as tasks: sync, async, generators, async generators."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import importlib
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from types import CodeType
+from typing import Any, ClassVar, Self, cast
+
+from pydantic import Field, PrivateAttr, model_validator
+
+from runnable.binding import Bound, Gathered, Signature, outputs_of
+from runnable.blocking import FUNCTIONS, Call, Chunked
+from runnable.exceptions import DefinitionError
+from runnable.parameters import ObjectParameter, Parameter
+from runnable.scope import Scope
+from runnable.tasks.base import BaseTaskType
+
+Function = Callable[..., Any]
+
+
+class PythonTaskType(BaseTaskType):
+    """Calls a Python function: sync, async, generator or async generator.
+
+    Args:
+        command: The dotted path of the function, if it is not given itself.
+        function: The function.
+        stream_end_type: The `type` of the dict that ends a stream and holds its values.
+    """
+
+    task_type: ClassVar[str] = "python"
+
+    function: Function | None = Field(default=None, exclude=True, repr=False)
+    stream_end_type: str | None = "done"
+
+    _resolved: Function | None = PrivateAttr(default=None)
+    _signature: Signature | None = PrivateAttr(default=None)
+
+    @model_validator(mode="after")
+    def _has_something_to_call(self) -> Self:
+        if self.function is None and not self.command:
+            raise DefinitionError("A Python task needs a function, or the dotted path of one.")
+        return self
+
+    @property
+    def called(self) -> Function:
+        """The function; it is imported if only its dotted path is known.
+
+        Raises:
+            DefinitionError: If there is no such function.
+        """
+        if self._resolved is None:
+            self._resolved = self.function or imported(self.command)
+        return self._resolved
+
+    @property
+    def signature(self) -> Signature:
+        """What the function needs and gives.
+
+        Raises:
+            DefinitionError: If there is no such function.
+        """
+        if self._signature is None:
+            self._signature = Signature.of(self.called)
+        return self._signature
+
+    def digest(self) -> str:
+        """A digest of the function's code: it changes when its body does."""
+        code = getattr(inspect.unwrap(self.called), "__code__", None)
+        if not isinstance(code, CodeType):
+            return ""
+        return hashlib.sha256(_meaning(code).encode()).hexdigest()[:16]
+
+    def bind(self, scope: Scope) -> Bound:
+        """The function's arguments."""
+        return self.signature.bind(scope.parameters, scope.variables, scope.path)
+
+    async def call(self, arguments: Bound, scope: Scope) -> object:
+        """Call the function, and give back its result, or what its stream came to."""
+        signature = self.signature
+        function = self.called
+        if signature.is_async:
+            return await function(*arguments.args, **arguments.kwargs)
+        if signature.is_async_generator:
+            return await self._stream(function(*arguments.args, **arguments.kwargs), scope)
+        if signature.is_generator:
+            return await self._stream_sync(function, arguments, scope)
+        if scope.inline and self.timeout is None:
+            result = function(*arguments.args, **arguments.kwargs)
+        else:
+            result = await _in_thread(
+                lambda: function(*arguments.args, **arguments.kwargs), scope
+            )
+        return await self._settled(result, scope)
+
+    async def _settled(self, result: object, scope: Scope) -> object:
+        """What a plain callable gave back may itself be a coroutine or a stream."""
+        if inspect.isawaitable(result):
+            return await cast("Awaitable[object]", result)
+        if inspect.isasyncgen(result):
+            return await self._stream(result, scope)
+        return result
+
+    def outputs(self, result: object, scope: Scope) -> dict[str, Parameter]:
+        """The function's result, matched to `returns`."""
+        dump = _Dump(scope)
+        if isinstance(result, Gathered):
+            try:
+                return result.outputs(dump)
+            finally:
+                result.close()
+        if not self.returns:
+            return {}
+        return outputs_of(result, self.returns, self.signature, dump, _Warn(scope))
+
+    async def _stream(self, chunks: AsyncIterator[object], scope: Scope) -> Gathered:
+        """Send each chunk as it comes, and gather what they come to."""
+        value = self._gathered()
+        take, emit = value.take, scope.emit
+        try:
+            async for chunk in chunks:
+                if take(chunk) and not emit(chunk):
+                    await scope.room()
+        except BaseException:
+            value.close()
+            raise
+        finally:
+            close = getattr(chunks, "aclose", None)
+            if close is not None:
+                await close()
+        return value
+
+    async def _stream_sync(
+        self, function: Function, arguments: Bound, scope: Scope
+    ) -> Gathered:
+        value = self._gathered()
+        try:
+            if scope.inline and self.timeout is None:
+                await self._drain(function(*arguments.args, **arguments.kwargs), value, scope)
+            else:
+                await self._drain_thread(function, arguments, value, scope)
+        except BaseException:
+            value.close()
+            raise
+        return value
+
+    async def _drain(self, chunks: Iterator[object], value: Gathered, scope: Scope) -> None:
+        try:
+            for chunk in chunks:
+                if value.take(chunk) and not scope.emit(chunk):
+                    await scope.room()
+        finally:
+            close = getattr(chunks, "close", None)
+            if close is not None:
+                close()
+
+    async def _drain_thread(
+        self, function: Function, arguments: Bound, value: Gathered, scope: Scope
+    ) -> None:
+        """Take the chunks of a generator that stays on one thread to its end."""
+        chunked: Chunked[object] = Chunked()
+
+        def generate() -> None:
+            chunks = function(*arguments.args, **arguments.kwargs)
+            try:
+                for chunk in chunks:
+                    # The function goes on while the loop reads: it may change what it gave.
+                    mine = copy.deepcopy(chunk) if isinstance(chunk, dict | list) else chunk
+                    if not chunked.put(mine):
+                        break
+            finally:
+                chunks.close()
+                chunked.end()
+
+        call = FUNCTIONS.call(generate)
+        try:
+            while items := await chunked.take():
+                for chunk in items:
+                    if value.take(chunk) and not scope.emit(chunk):
+                        await scope.room()
+            await call.result()
+        finally:
+            chunked.close()
+            _note_unfinished(call, scope)
+
+    def _gathered(self) -> Gathered:
+        return Gathered(self.returns, self.stream_end_type)
+
+
+class AsyncPythonTaskType(PythonTaskType):
+    """Calls an async function or an async generator function, and refuses any other."""
+
+    task_type: ClassVar[str] = "async-python"
+
+    @model_validator(mode="after")
+    def _is_async(self) -> Self:
+        if self.function is not None:
+            must_be_async(self.function)
+        return self
+
+    @property
+    def called(self) -> Function:
+        """The function.
+
+        Raises:
+            DefinitionError: If there is no such function, or if it is not async.
+        """
+        return must_be_async(super().called)
+
+
+def must_be_async(function: Function) -> Function:
+    """Give an async callable back.
+
+    Raises:
+        DefinitionError: If it is sync.
+    """
+    signature = Signature.of(function)
+    if not (signature.is_async or signature.is_async_generator):
+        raise DefinitionError(
+            f"{signature.name} ({signature.location}) must be an async function, defined with `async def`, "
+            f"or an async generator. Define it so, or use PythonTask, which takes any callable."
+        )
+    return function
+
+
+def imported(command: str) -> Function:
+    """The callable at a dotted path, `package.module.function`.
+
+    Raises:
+        DefinitionError: If there is none.
+    """
+    module_name, _, attribute = command.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module_name), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise DefinitionError(
+            f"The command {command!r} names no function: {error}. Give the dotted path of one that "
+            f"can be imported from here: package.module.function."
+        ) from error
+    if not callable(found):
+        raise DefinitionError(f"The command {command!r} names something that cannot be called.")
+    return found
+
+
+def _meaning(code: CodeType) -> str:
+    """What a function does, without where it stands in its file."""
+    constants = [_meaning(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
+    return f"{code.co_code!r} {code.co_names} {code.co_varnames} {constants}"
+
+
+async def _in_thread(function: Callable[[], object], scope: Scope) -> object:
+    call = FUNCTIONS.call(function)
+    try:
+        return await call.result()
+    finally:
+        _note_unfinished(call, scope)
+
+
+def _note_unfinished(call: Call[Any], scope: Scope) -> None:
+    """A thread that goes on although its attempt has ended: its result is discarded."""
+    if not call.over.done():
+        scope.abandoned = True
+        unfinished = scope.run.unfinished
+        unfinished.add(call.over)
+        call.over.add_done_callback(unfinished.discard)
+
+
+class _Dump:
+    """Pickles a returned value through the run's pickler."""
+
+    __slots__ = ("_scope",)
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+
+    def __call__(self, value: object) -> ObjectParameter:
+        pickler = self._scope.run.pickler
+        kind = type(value)
+        return ObjectParameter(
+            pickler.dumps(value), f"{kind.__module__}.{kind.__qualname__}", pickler.loads
+        )
+
+
+class _Warn:
+    """Puts a warning about a step into its log."""
+
+    __slots__ = ("_scope",)
+
+    def __init__(self, scope: Scope) -> None:
+        self._scope = scope
+
+    def __call__(self, text: str) -> None:
+        self._scope.log("stderr", f"WARNING {text}")
+
+
+__all__ = ["AsyncPythonTaskType", "PythonTaskType", "imported", "must_be_async"]

@@ -1,0 +1,66 @@
+"""The settings that every task has, declared once for the SDK's steps and the task types."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+
+from runnable.backoff import Backoff
+from runnable.exceptions import DefinitionError
+from runnable.parameters import TaskReturns
+
+RetryOn = (
+    type[BaseException]
+    | tuple[type[BaseException], ...]
+    | list[type[BaseException]]
+    | Callable[[BaseException], bool]
+)
+
+
+def _named(returns: object) -> object:
+    """A plain string in `returns` means a JSON value of that name."""
+    return {"name": returns} if isinstance(returns, str) else returns
+
+
+class TaskSettings(BaseModel):
+    """What a task returns, which secrets it reads, and how often it is tried."""
+
+    model_config = ConfigDict(extra="forbid", defer_build=True, arbitrary_types_allowed=True)
+
+    returns: list[Annotated[TaskReturns, BeforeValidator(_named)]] = Field(
+        default_factory=list[TaskReturns]
+    )
+    """Names for what the function gives back; a plain string means a JSON value."""
+    secrets: list[str] = Field(default_factory=list[str])
+    """The secrets that its code reads with `runnable.current().secret(name)`."""
+    retries: int = Field(default=0, ge=0)
+    """How often it is tried again after it failed."""
+    backoff: Backoff | Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0
+    """Seconds before it is tried again."""
+    retry_on: RetryOn = Exception
+    """The errors after which it is tried again: types, or a predicate."""
+    timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Seconds that one attempt may take."""
+
+    @field_validator("returns")
+    @classmethod
+    def _each_name_once(cls, returns: list[TaskReturns]) -> list[TaskReturns]:
+        names = [declared.name for declared in returns]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise DefinitionError(f"returns names {', '.join(twice)} more than once.")
+        return returns
+
+    def retryable(self, error: BaseException) -> bool:
+        """Whether the task is tried again after that error."""
+        wanted: Any = self.retry_on
+        if isinstance(wanted, type | tuple | list):
+            kinds = tuple(wanted) if isinstance(wanted, list) else wanted
+            return isinstance(error, kinds)
+        return bool(wanted(error))
+
+    def settings(self) -> dict[str, Any]:
+        """Field → value, shared and not copied."""
+        return {name: getattr(self, name) for name in TaskSettings.model_fields}
