@@ -81,7 +81,7 @@ _HOMES: Final = {
 _MODULES: Final = ("exceptions", "sse")
 _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = [  # noqa: PLE0604 -- loaded on first use, by `__getattr__`
+__all__ = [
     "AsyncPipeline",
     "AsyncPipelineContext",
     "AsyncPythonTask",

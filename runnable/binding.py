@@ -57,12 +57,10 @@ def outputs_of(
         >>> outputs_of((2, 1), names, Signature.of(halves), dump=ObjectParameter, warn=print)
         {'half': JsonParameter(2), 'rest': JsonParameter(1)}
     """
-    count = len(returns)
-    annotations = signature.returned(count)
-    if count == 1:
+    if len(returns) == 1:
         one = returns[0]
-        return {one.name: _output(result, one, annotations[0], "result", dump, warn)}
-    values = _by_position(result, returns)
+        return {one.name: _output(result, one, signature.whole, "result", dump, warn)}
+    values, annotations = _by_position(result, returns), signature.elements(len(returns))
     columns = enumerate(zip(values, returns, annotations, strict=True))
     return {
         one.name: _output(value, one, annotation, f"result[{index}]", dump, warn)
@@ -155,12 +153,13 @@ class Gathered:
         {'text': JsonParameter("Hello world")}
     """
 
-    __slots__ = ("_end", "_end_type", "_kept", "_result", "_returns")
+    __slots__ = ("_end", "_end_type", "_keep", "_kept", "_result", "_returns")
 
     def __init__(self, returns: Sequence[TaskReturns], stream_end_type: str | None) -> None:
         self._returns = returns
         self._end_type = stream_end_type
         self._kept = StreamValue() if returns else None
+        self._keep = self._kept.add if self._kept is not None else None
         self._end = ""
         """What ended the stream, for the error; empty until then."""
         self._result: Result | None = None
@@ -173,12 +172,12 @@ class Gathered:
             UnencodableError: If JSON cannot hold the chunk, and it is kept.
             LimitError: If its JSON text is longer than 64 MiB, and it is kept.
         """
-        if self._end or not (type(chunk) is str or type(chunk) is bytes):
+        if type(chunk) is not str or self._end:
             self._look_at(chunk)
             if self._end:
                 return False
-        if self._kept is not None:
-            self._kept.add(chunk)
+        if self._keep is not None:
+            self._keep(chunk)
         return True
 
     def outputs(self, dump: Dump) -> dict[str, Parameter]:

@@ -85,7 +85,7 @@ class Call(Generic[T]):
         """Make the call, in the thread."""
         try:
             self._value = context.run(function)
-        except BaseException as error:  # noqa: BLE001 -- it is raised where the result is awaited
+        except BaseException as error:
             self._error = error
         # The loop may have been closed meanwhile; then nobody waits for the answer.
         with _closed_loop_ignored(self._loop):
@@ -217,7 +217,7 @@ def _run_beside(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     def work() -> None:
         try:
             answers.append(context.run(asyncio.run, main()))
-        except BaseException as error:  # noqa: BLE001 -- raised below, on the caller's thread
+        except BaseException as error:
             errors.append(error)
 
     thread = threading.Thread(target=work, name="runnable-run", daemon=True)

@@ -29,6 +29,8 @@ CUT: Final = f"… cut here: the output is longer than {MAX_OUTPUT_BYTES // MIB}
 """What stands in the log, once, in place of all output past the limit."""
 
 _TRACEBACKS: Final = logging.Formatter()
+_OWN_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) - {"stack_info"}
+"""What logging itself puts on a record; what else there is comes from `extra=`."""
 
 
 class Sink(Protocol):
@@ -450,10 +452,9 @@ def mask_record(masker: Masker, record: logging.LogRecord) -> None:
         masked = masker.mask(traceback)
         if masked != traceback:
             record.exc_info, record.exc_text = None, masked
-    for name, value in list(vars(record).items()):
-        if name not in ("msg", "args") and isinstance(value, str | list | dict):
-            with suppress(Exception):
-                setattr(record, name, masker.mask_json(cast("Any", value)))
+    for name in vars(record).keys() - _OWN_FIELDS:
+        with suppress(Exception):
+            setattr(record, name, masker.mask_json(getattr(record, name)))
 
 
 def _line_of(record: logging.LogRecord) -> str:

@@ -8,9 +8,10 @@ import secrets
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import lru_cache
 
-_FIRST = "amber bold brisk calm clear coral crisp eager early fair gentle golden".split()
-_SECOND = "acorn badger birch cedar comet delta falcon fjord harbor heron lark maple".split()
+_FIRST = ("amber", "bold", "brisk", "calm", "clear", "coral", "crisp", "eager", "fair", "golden")
+_SECOND = ("acorn", "badger", "birch", "cedar", "comet", "delta", "fjord", "heron", "lark", "maple")
 
 
 @dataclass(slots=True)
@@ -24,9 +25,9 @@ class Clock:
 
     randomness: random.Random = field(default_factory=random.SystemRandom)
 
-    def now(self) -> float:
-        """Seconds since the epoch."""
-        return time.time()
+    def now(self) -> int:
+        """Microseconds since the epoch."""
+        return time.time_ns() // 1000
 
     def monotonic(self) -> float:
         """Seconds that never go back, whatever the wall clock does."""
@@ -55,16 +56,29 @@ class Clock:
         return secrets.token_hex(8)
 
 
-def iso(at: float) -> str:
+def iso(at: int) -> bytes:
     """An instant as the events write it: UTC, ending in `Z`, microseconds where there are any.
 
+    Args:
+        at: Microseconds since the epoch.
+
     Example:
-        >>> iso(0.25)
-        '1970-01-01T00:00:00.250000Z'
+        >>> iso(250_000)
+        b'1970-01-01T00:00:00.250000Z'
     """
-    return datetime.fromtimestamp(at, UTC).isoformat()[:-6] + "Z"
+    seconds, micros = divmod(at, 1_000_000)
+    text = _second(seconds)[0]
+    return b"%b.%06dZ" % (text, micros) if micros else text + b"Z"
 
 
-def instant(at: float) -> datetime:
+def instant(at: int) -> datetime:
     """The same instant as a `datetime` in UTC."""
-    return datetime.fromtimestamp(at, UTC)
+    seconds, micros = divmod(at, 1_000_000)
+    return _second(seconds)[1].replace(microsecond=micros)
+
+
+@lru_cache(maxsize=64)
+def _second(seconds: int) -> tuple[bytes, datetime]:
+    """Many events come within one second: it is written once."""
+    at = datetime.fromtimestamp(seconds, UTC)
+    return at.isoformat()[:-6].encode(), at

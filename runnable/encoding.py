@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from binascii import b2a_base64
 from collections.abc import Collection, Mapping, MutableMapping, MutableSequence, Sequence
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from functools import lru_cache, partial, reduce
 from math import isfinite
 from types import UnionType
 from typing import Annotated, Any, Final, NoReturn, Union, cast, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, JsonValue, PlainSerializer, TypeAdapter
-from pydantic_core import PydanticSerializationError, from_json, to_json, to_jsonable_python
+from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from runnable.defaults import MAX_CHUNK_BYTES, MAX_JSON_DEPTH, MAX_VALUE_BYTES
 from runnable.exceptions import LimitError, UnencodableError
@@ -26,7 +26,7 @@ MAX_INTEGER_DIGITS: Final = 4_300
 """Python's own limit for reading a number."""
 
 _TOO_LONG: Final = 10**MAX_INTEGER_DIGITS
-_ENCODING: Final = ConfigDict(arbitrary_types_allowed=True, ser_json_inf_nan="constants")
+_ENCODING: Final = ConfigDict(ser_json_inf_nan="constants")
 """Leaves NaN as it is, so that it is found, where pydantic would write null."""
 _SHORT_INTEGER: Final = 2**63
 _MANY: Final = 32
@@ -296,11 +296,11 @@ class _Simplifier:
             plain.append(self.take(item))
         return plain
 
-    def _dumped(self, value: object) -> object:
+    def _dumped(self, value: Any) -> object:
+        encoder = _encoder_of_type(type(value))
+        if encoder is None:  # a dataclass with fields that pydantic does not know
+            return {field.name: getattr(value, field.name) for field in fields(value)}
         try:
-            encoder = _encoder_of_type(type(value))
-            if encoder is None:
-                return to_jsonable_python(value, by_alias=False)
             return encoder.dump_python((value,), mode="json", warnings=False)[0]
         except (ValueError, RecursionError) as error:
             reason = str(error).splitlines()[0]
@@ -318,7 +318,7 @@ def _shown(key: object) -> str:
 
 @lru_cache(maxsize=256)
 def _encoder_of_type(kind: type) -> TypeAdapter[tuple[Any]] | None:
-    """What a model or dataclass is written with; None if it must go by the values alone."""
+    """What a model or dataclass is written with; None if pydantic has no way to."""
     return encoder_of(kind)
 
 

@@ -14,10 +14,10 @@ from runnable.defaults import CANCELLED, FAIL, SUCCESS
 EndStatus = Literal["success", "fail", "cancelled"]
 
 
-class BaseEvent(BaseModel):
+class BaseEvent(BaseModel, frozen=True):
     """What every event has. Fields that this version does not know are kept."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, defer_build=True)
+    model_config = ConfigDict(extra="allow", defer_build=True)
 
     type: str
     run_id: str
@@ -27,7 +27,7 @@ class BaseEvent(BaseModel):
     """1, 2, 3 … within the run, without gaps."""
 
 
-class TaskEvent(BaseEvent):
+class TaskEvent(BaseEvent, frozen=True):
     """What every event of a task has."""
 
     task_name: str
@@ -37,7 +37,7 @@ class TaskEvent(BaseEvent):
     attempt: int
 
 
-class PipelineStartedEvent(BaseEvent):
+class PipelineStartedEvent(BaseEvent, frozen=True):
     """A run begins, or goes on (`resumed`)."""
 
     type: Literal["pipeline_started"] = "pipeline_started"
@@ -50,7 +50,7 @@ class PipelineStartedEvent(BaseEvent):
     """Which life of the run this is: 1 at first, one more at each resume."""
 
 
-class TaskStartedEvent(TaskEvent):
+class TaskStartedEvent(TaskEvent, frozen=True):
     """An attempt begins; its arguments are bound."""
 
     type: Literal["task_started"] = "task_started"
@@ -60,7 +60,7 @@ class TaskStartedEvent(TaskEvent):
     """An earlier attempt had streamed: its chunks count no more."""
 
 
-class TaskChunkEvent(TaskEvent):
+class TaskChunkEvent(TaskEvent, frozen=True):
     """A streaming task yields."""
 
     type: Literal["task_chunk"] = "task_chunk"
@@ -69,7 +69,7 @@ class TaskChunkEvent(TaskEvent):
     """`base64` if the task yielded bytes."""
 
 
-class TaskLogEvent(TaskEvent):
+class TaskLogEvent(TaskEvent, frozen=True):
     """A task prints or logs."""
 
     type: Literal["task_log"] = "task_log"
@@ -77,7 +77,7 @@ class TaskLogEvent(TaskEvent):
     text: str
 
 
-class TaskCompletedEvent(TaskEvent):
+class TaskCompletedEvent(TaskEvent, frozen=True):
     """An attempt ends with success."""
 
     type: Literal["task_completed"] = "task_completed"
@@ -88,7 +88,7 @@ class TaskCompletedEvent(TaskEvent):
     """Seconds."""
 
 
-class TaskErrorEvent(TaskEvent):
+class TaskErrorEvent(TaskEvent, frozen=True):
     """An attempt fails."""
 
     type: Literal["task_error"] = "task_error"
@@ -99,14 +99,14 @@ class TaskErrorEvent(TaskEvent):
     """The function goes on in a thread that cannot be stopped; what it returns is discarded."""
 
 
-class TaskSkippedEvent(TaskEvent):
+class TaskSkippedEvent(TaskEvent, frozen=True):
     """A step does not run, because its result is known."""
 
     type: Literal["task_skipped"] = "task_skipped"
     reason: Literal["resumed", "cached", "mocked"]
 
 
-class BranchStartedEvent(BaseEvent):
+class BranchStartedEvent(BaseEvent, frozen=True):
     """A branch of a parallel, a conditional or an `on_failure` begins."""
 
     type: Literal["branch_started"] = "branch_started"
@@ -114,7 +114,7 @@ class BranchStartedEvent(BaseEvent):
     branch: str
 
 
-class BranchCompletedEvent(BaseEvent):
+class BranchCompletedEvent(BaseEvent, frozen=True):
     """A branch of a parallel, a conditional or an `on_failure` ends."""
 
     type: Literal["branch_completed"] = "branch_completed"
@@ -123,7 +123,7 @@ class BranchCompletedEvent(BaseEvent):
     status: EndStatus
 
 
-class CompositeCompletedEvent(BaseEvent):
+class CompositeCompletedEvent(BaseEvent, frozen=True):
     """A parallel, map, loop or conditional ends, with the values its branches were merged to."""
 
     type: Literal["composite_completed"] = "composite_completed"
@@ -134,7 +134,7 @@ class CompositeCompletedEvent(BaseEvent):
     duration: float
 
 
-class PipelineCompletedEvent(BaseEvent):
+class PipelineCompletedEvent(BaseEvent, frozen=True):
     """The run ends with success."""
 
     type: Literal["pipeline_completed"] = "pipeline_completed"
@@ -144,7 +144,7 @@ class PipelineCompletedEvent(BaseEvent):
     duration: float
 
 
-class PipelineErrorEvent(BaseEvent):
+class PipelineErrorEvent(BaseEvent, frozen=True):
     """The run fails."""
 
     type: Literal["pipeline_error"] = "pipeline_error"
@@ -154,14 +154,14 @@ class PipelineErrorEvent(BaseEvent):
     """The step that failed; empty if it was none."""
 
 
-class PipelineCancelledEvent(BaseEvent):
+class PipelineCancelledEvent(BaseEvent, frozen=True):
     """The run is cancelled; it can be resumed."""
 
     type: Literal["pipeline_cancelled"] = "pipeline_cancelled"
     reason: str
 
 
-class UnknownEvent(BaseEvent):
+class UnknownEvent(BaseEvent, frozen=True):
     """An event of a type that this version does not know, all its fields kept."""
 
     type: str

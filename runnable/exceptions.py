@@ -3,7 +3,8 @@
 RunnableError
 ├── DefinitionError (ValueError)        a pipeline that cannot be built
 │   ├── InvalidNameError                a step, branch, parameter or run with a name it may not have
-│   └── GraphError                      steps that do not make a graph
+│   ├── GraphError                      steps that do not make a graph
+│   └── CheckError                      steps that cannot work together, whatever they are given
 ├── InputError (ValueError)             what a call or a file gives
 │   ├── ParametersFileError             a parameters file that cannot be read
 │   ├── ConfigurationError              a configuration that cannot be read or means nothing
@@ -40,6 +41,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable, Sequence
+from typing import Protocol
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:
@@ -88,6 +90,25 @@ class InvalidNameError(DefinitionError):
 
 class GraphError(DefinitionError):
     """Steps do not make a graph: a cycle, an edge to nowhere, two of one name, none at all."""
+
+
+class _Finding(Protocol):
+    @property
+    def step(self) -> str: ...
+    @property
+    def location(self) -> str: ...
+    @property
+    def message(self) -> str: ...
+
+
+class CheckError(DefinitionError):
+    """Steps cannot work together, whatever the pipeline is given; `findings` has each place."""
+
+    def __init__(self, findings: Sequence[_Finding]) -> None:
+        self.findings = tuple(findings)
+        super().__init__(
+            "The pipeline cannot work as it is written:\n" + "\n".join(map(str, findings))
+        )
 
 
 class InputError(RunnableError, ValueError):
@@ -166,7 +187,7 @@ class BindingError(StepError, ValueError):
     """A parameter's value does not fit the annotation of the argument that takes it."""
 
     def __init__(self, argument: str, annotation: str, reason: str) -> None:
-        self.argument, self.annotation = argument, annotation
+        self.argument, self.annotation, self.reason = argument, annotation, reason
         super().__init__(
             f"Argument {argument!r} is annotated {annotation}, and the parameter of that name does "
             f"not fit: {reason}. Change the annotation, or what an earlier step returns."

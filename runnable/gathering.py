@@ -105,16 +105,17 @@ class StreamValue:
         return "json", encode(chunk, place="chunk")
 
     def _put_together(self) -> None:
-        if not self._pending:
+        pending = self._pending
+        if not pending:
             return
-        pieces = self._pending
         if self._sort == "text":
-            pieces = [piece.encode(errors="surrogatepass") for piece in pieces]
-        lengths = list(map(len, pieces))
-        short = max(lengths) < 256
-        self._blocks.append((self._sort or "text", array("B" if short else "Q", lengths)))
-        self.size += self._write(b"".join(pieces))
-        self._pending.clear()
+            data, lengths = _utf8(pending)
+        else:
+            data, lengths = b"".join(pending), list(map(len, pending))
+        pending.clear()
+        code = "B" if max(lengths) < 256 else "Q"
+        self._blocks.append((self._sort or "text", array(code, lengths)))
+        self.size += self._write(data)
 
     def _write(self, data: bytes) -> int:
         self._file.seek(0, io.SEEK_END)
@@ -140,3 +141,12 @@ def _sort_of(chunk: object) -> _Sort:
     if isinstance(chunk, str):
         return "text"
     return "bytes" if isinstance(chunk, bytes | bytearray) else "json"
+
+
+def _utf8(texts: list[str]) -> tuple[bytes, list[int]]:
+    """The texts, one after the other, and the length of each in bytes."""
+    whole = "".join(texts)
+    if whole.isascii():
+        return whole.encode(), list(map(len, texts))
+    pieces = [text.encode(errors="surrogatepass") for text in texts]
+    return b"".join(pieces), list(map(len, pieces))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol
 
 from runnable import defaults
@@ -76,18 +77,26 @@ class BaseNode(ABC):
     def structure(self) -> dict[str, Any]:
         """What must be the same when a run is resumed, as JSON holds it."""
         described: dict[str, Any] = {"type": self.node_type, "next": self.next_node}
-        branches = {name: graph.structure() for name, graph in self.graphs()}
+        branches = {name: graph.structure for name, graph in self.graphs()}
         return described | ({"branches": branches} if branches else {})
 
     def count_tasks(self) -> int:
         """How many task steps and stubs it stands for, without those of `on_failure`."""
         return sum(
-            graph.count_tasks() for name, graph in self.graphs() if name != defaults.ON_FAILURE
+            graph.total_tasks for name, graph in self.graphs() if name != defaults.ON_FAILURE
         )
+
+    def digest(self) -> str:
+        """Tells whether the code it runs has changed; empty if it runs none."""
+        return ""
+
+    def secrets(self) -> Iterable[str]:
+        """The names of the secrets that its own code reads."""
+        return ()
 
 
 class Graph:
-    """Nodes, and where to start.
+    """Nodes, and where to start; what is derived from them is worked out once, when asked for.
 
     Args:
         start_at: The name of the first node.
@@ -106,12 +115,10 @@ class Graph:
             GraphError: If there is one of that name.
         """
         if node.name in self.nodes:
-            both_ends = node.name in (SUCCESS, FAIL) and node.is_end
-            raise GraphError(
-                f"A step is named {node.name!r}, as the pipeline's own end is. Choose another name."
-                if both_ends
-                else f"Two steps are named {node.name!r}. Give each step of a pipeline its own name."
-            )
+            taken = "A step is named {}, as the pipeline's own end is. Choose another name."
+            twice = "Two steps are named {}. Give each step of a pipeline its own name."
+            is_end = node.is_end or self.nodes[node.name].is_end
+            raise GraphError((taken if is_end else twice).format(repr(node.name)))
         self.nodes[node.name] = node
 
     def get_node_by_name(self, name: str) -> BaseNode:
@@ -191,14 +198,31 @@ class Graph:
             for branch, graph in node.graphs():
                 yield from graph.all_nodes(f"{here}.{branch}")
 
+    @cached_property
     def structure(self) -> dict[str, Any]:
         """What must be the same when a run is resumed, as JSON holds it."""
         steps = {n.name: n.structure() for n in self.nodes.values() if not n.is_end}
         return {"start_at": self.start_at, "steps": steps}
 
-    def count_tasks(self) -> int:
+    @cached_property
+    def total_tasks(self) -> int:
         """How many task steps and stubs there are, nested ones too, each once."""
         return sum(node.count_tasks() for node in self.nodes.values())
+
+    @cached_property
+    def digests(self) -> dict[str, str]:
+        """Path → digest of the code that runs there."""
+        found = {path: node.digest() for path, node in self.all_nodes()}
+        return {path: digest for path, digest in found.items() if digest}
+
+    @cached_property
+    def secrets(self) -> dict[str, str]:
+        """Name of each secret that a step reads → path of the first such step."""
+        found: dict[str, str] = {}
+        for path, node in self.all_nodes():
+            for name in node.secrets():
+                found.setdefault(name, path)
+        return found
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "") -> list[str]:
@@ -221,10 +245,11 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "")
 
 
 def _step_changes(old: Mapping[str, Any], new: Mapping[str, Any], path: str) -> list[str]:
-    found: list[str] = []
-    for key in sorted(set(old) | set(new) - {"branches"}):
-        if key != "branches" and old.get(key) != new.get(key):
-            found.append(f"{key} of step {path!r} was {old.get(key)!r}, is {new.get(key)!r}")
+    found = [
+        f"{key} of step {path!r} was {old.get(key)!r}, is {new.get(key)!r}"
+        for key in sorted((set(old) | set(new)) - {"branches"})
+        if old.get(key) != new.get(key)
+    ]
     branches, others = old.get("branches", {}), new.get("branches", {})
     for branch in sorted(set(branches) | set(others)):
         if branch not in others:

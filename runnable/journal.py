@@ -1,4 +1,4 @@
-"""The one writer of a run: numbers its records, appends them durably, then hands them to readers."""
+"""The one writer of a run: numbers records, appends them durably, hands them to readers."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Journal:
             values: The JSON of what the engine alone must know.
         """
         self.seq = seq = self.seq + 1
-        at = iso(self.clock.now()).encode()
+        at = iso(self.clock.now())
         event = b'{"type":"%b%b%b","seq":%d%b}' % (kind.encode(), self._before, at, seq, rest)
         self._batch = None
         self.pending.append(Record(seq, kind, event, values))
@@ -197,11 +197,9 @@ class Journal:
         self._writer.leave(self)
 
 
-def opening_record(
-    run_id: str, seq: int, at: float, kind: str, rest: bytes, values: bytes
-) -> Record:
+def opening_record(run_id: str, seq: int, at: int, kind: str, rest: bytes, values: bytes) -> Record:
     """The record that opens a life of a run, made before there is a journal to append it to."""
-    parts = (kind.encode(), _between_type_and_time(run_id), iso(at).encode(), seq, rest)
+    parts = (kind.encode(), _between_type_and_time(run_id), iso(at), seq, rest)
     return Record(seq, kind, b'{"type":"%b%b%b","seq":%d%b}' % parts, values)
 
 

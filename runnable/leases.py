@@ -59,7 +59,9 @@ class LeaseKeeper:
         with self._changed:
             self._held.setdefault(run_id, []).append(held)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._serve, name="runnable-leases", daemon=True)
+                self._thread = threading.Thread(
+                    target=self._serve, name="runnable-leases", daemon=True
+                )
                 self._thread.start()
             else:
                 self._changed.notify()

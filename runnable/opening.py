@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -26,7 +26,6 @@ from runnable.graph import Graph, changes
 from runnable.journal import opening_record
 from runnable.masking import Masker
 from runnable.names import check_run_id
-from runnable.nodes import TaskNode
 from runnable.parameters import Parameter, initial_parameters
 from runnable.records import CHUNKS, Record
 from runnable.runlog import RunLog, fold
@@ -126,7 +125,7 @@ class Opening:
         first = opening_record(
             run_id, 1, now, "pipeline_started", _started(tag, graph, resumed=False, epoch=1), values
         )
-        run = RunRecord(run_id, graph.name, tag, now, Owner.current())
+        run = RunRecord(run_id, graph.name, tag, now / 1_000_000, Owner.current())
         return Opened(store.create_run(run, first), first, tag, parameters, secrets)
 
     def _resume(
@@ -173,7 +172,7 @@ class Opening:
                 f"({VERSION}) does not know; version {history.version or 'unknown'} wrote it",
                 "Resume it with that version.",
             )
-        changed = changes(history.structure, graph.structure())
+        changed = changes(history.structure, graph.structure)
         if changed and not self.force:
             raise GraphChangedError(run_id, changed)
         if not self.force:
@@ -186,19 +185,24 @@ class Opening:
 
     def _warn_of_differences(self, history: RunLog, graph: Graph) -> None:
         run_id, before = history.run_id, history.digests
-        for path, digest in _digests(graph).items():
+        for path, digest in graph.digests.items():
             if before.get(path, digest) != digest:
                 logger.warning("Resuming %s: the function of step %r has changed.", run_id, path)
         if self.tag and self.tag != history.tag:
             logger.warning(
-                "Resuming %s: its tag stays %r; the given %r is ignored.", run_id, history.tag, self.tag
+                "Resuming %s: its tag stays %r; the given %r is ignored.",
+                run_id,
+                history.tag,
+                self.tag,
             )
         kept = history.initial_parameters()
         given = initial_parameters(self.parameters, "", {}) if self.parameters else {}
         for name, value in given.items():
             if kept.get(name) != value:
                 logger.warning(
-                    "Resuming %s: the parameter %r stays as it was when the run began.", run_id, name
+                    "Resuming %s: the parameter %r stays as it was when the run began.",
+                    run_id,
+                    name,
                 )
 
 
@@ -223,38 +227,23 @@ def _started(tag: str, graph: Graph, *, resumed: bool, epoch: int) -> bytes:
     return b',"tag":%b,"pipeline":%b,"total_tasks":%d,"resumed":%b,"epoch":%d' % (
         to_json(tag),
         to_json(graph.name),
-        graph.count_tasks(),
+        graph.total_tasks,
         to_json(resumed),
         epoch,
     )
 
 
 def _identity(graph: Graph) -> bytes:
-    return to_json(
-        {
-            "structure": graph.structure(),
-            "digests": _digests(graph),
-            "version": VERSION,
-        }
+    return b'{"structure":%b,"digests":%b,"version":%b}' % (
+        to_json(graph.structure),
+        to_json(graph.digests),
+        to_json(VERSION),
     )
 
 
-def _digests(graph: Graph) -> dict[str, str]:
-    """Path → digest of the code that runs there."""
-    return {
-        path: node.task.digest() for path, node in graph.all_nodes() if isinstance(node, TaskNode)
-    }
-
-
 def _secrets_of(graph: Graph, service: BaseSecrets) -> dict[str, str]:
-    """The secrets that the graph's steps name, each looked up once, before anything runs."""
-    found: dict[str, str] = {}
-    for path, node in graph.all_nodes():
-        if isinstance(node, TaskNode):
-            for name in node.task.secrets:
-                if name not in found:
-                    found[name] = service.require(name, path)
-    return found
+    """The secrets that the graph's steps name, looked up before anything runs."""
+    return {name: service.require(name, path) for name, path in graph.secrets.items()}
 
 
 def _check_leaks(parameters: Mapping[str, Parameter], secrets: Mapping[str, str]) -> None:
@@ -270,7 +259,8 @@ def _streamed_before(store: BaseRunLogStore, history: RunLog) -> frozenset[str]:
     return frozenset(
         step.path
         for step in history.steps.values()
-        if step.status != defaults.SUCCESS and _has_streamed(store, history.run_id, step.path, step.attempts[0].seq)
+        if step.status != defaults.SUCCESS
+        and _has_streamed(store, history.run_id, step.path, step.attempts[0].seq)
     )
 
 

@@ -63,15 +63,18 @@ class Record(NamedTuple):
             >>> Record.from_line(record.to_line(), "some-run") == record
             True
         """
-        return b'{"v":%d,"seq":%d,"kind":"%b","count":%d,"crc":%d,"size":%d,"event":%b,"values":%b}' % (
-            FORMAT,
-            self.seq,
-            self.kind.encode(),
-            self.count,
-            self._checksum(),
-            len(self.event),
-            self.event,
-            self.values,
+        return (
+            b'{"v":%d,"seq":%d,"kind":"%b","count":%d,"crc":%d,"size":%d,"event":%b,"values":%b}'
+            % (
+                FORMAT,
+                self.seq,
+                self.kind.encode(),
+                self.count,
+                self._checksum(),
+                len(self.event),
+                self.event,
+                self.values,
+            )
         )
 
     @classmethod
@@ -170,7 +173,7 @@ class Head:
             stored["encoding"] = self.encoding
         return stored
 
-    def event(self, seq: int, at: float, payload: object) -> BaseEvent:
+    def event(self, seq: int, at: int, payload: object) -> BaseEvent:
         """The typed event of one chunk or log line."""
         fields: dict[str, Any] = {
             "type": self.type,
@@ -189,7 +192,10 @@ class Head:
 
     def frame(self) -> tuple[bytes, bytes, bytes]:
         """What stands before the time, after the seq, and behind the payload on the wire."""
-        before = b'{"type":%b,"run_id":%b,"timestamp":"' % (to_json(self.type), to_json(self.run_id))
+        before = b'{"type":%b,"run_id":%b,"timestamp":"' % (
+            to_json(self.type),
+            to_json(self.run_id),
+        )
         stream = b',"stream":"%b","text":' % self.stream.encode() if self.stream else b',"chunk":'
         between = b',"task_name":%b,"path":%b,"attempt":%d%b' % (
             to_json(self.task_name),
@@ -204,16 +210,17 @@ class Head:
 class Batch:
     """Chunks and log lines in the order they came, as columns.
 
-    `of[i]` is the index in `heads` of the i-th; its seq is `seq + i`.
+    `at` are microseconds since the epoch; `of[i]` is the index in `heads` of the i-th, whose seq
+    is `seq + i`.
     """
 
     seq: int
     heads: list[Head] = field(default_factory=list[Head])
     of: list[int] = field(default_factory=list[int])
-    at: list[float] = field(default_factory=list[float])
+    at: list[int] = field(default_factory=list[int])
     payloads: list[Any] = field(default_factory=list[Any])
 
-    def add(self, head: Head, at: float, payload: object) -> None:
+    def add(self, head: Head, at: int, payload: object) -> None:
         """Append one; `payload` is a JSON value that nobody changes any more."""
         heads = self.heads
         if not heads or heads[-1] is not head:
@@ -259,7 +266,7 @@ class Batch:
             before, between, behind = frames[which]
             text = b'%b%b","seq":%d%b%b%b' % (
                 before,
-                iso(at).encode(),
+                iso(at),
                 seq,
                 between,
                 to_json(payload),

@@ -143,9 +143,7 @@ class RunLog:
         """Name → parameter as the run began."""
         return dict(self._initial)
 
-    def attach(
-        self, read_blob: ReadBlob, loads: Callable[[bytes], object] | None = None
-    ) -> Self:
+    def attach(self, read_blob: ReadBlob, loads: Callable[[bytes], object] | None = None) -> Self:
         """Say where large and pickled values are read from."""
         self._read_blob, self._loads = read_blob, loads or self._loads
         return self
@@ -165,7 +163,9 @@ class RunLog:
             self.unknown.append(record.kind)
             return self
         event = cast("dict[str, Any]", from_json(record.event))
-        values = {} if record.values == b"null" else cast("dict[str, Any]", from_json(record.values))
+        values = (
+            {} if record.values == b"null" else cast("dict[str, Any]", from_json(record.values))
+        )
         taker(self, event, values)
         return self
 
@@ -199,9 +199,7 @@ class RunLog:
         open_one = self._open.pop(event["path"], None)
         if open_one is not None:
             return open_one
-        attempt = StepAttempt(
-            attempt=event["attempt"], seq=event["seq"], start_time=_time(event)
-        )
+        attempt = StepAttempt(attempt=event["attempt"], seq=event["seq"], start_time=_time(event))
         self._step(event).attempts.append(attempt)
         return attempt
 
@@ -303,9 +301,7 @@ def stands_in_pipeline(path: str) -> bool:
         >>> [stands_in_pipeline(path) for path in ("a", "a.on_failure.b", "pages.7.a")]
         [True, True, False]
     """
-    return "." not in path or all(
-        branch == defaults.ON_FAILURE for branch in path.split(".")[1::2]
-    )
+    return "." not in path or all(branch == defaults.ON_FAILURE for branch in path.split(".")[1::2])
 
 
 def plain_outputs(event: dict[str, Any]) -> dict[str, Parameter]:

@@ -72,7 +72,7 @@ class CallbackSink:
         head = {
             "type": kind,
             "run_id": self._run_id,
-            "timestamp": iso(self._clock.now()),
+            "timestamp": iso(self._clock.now()).decode(),
             "seq": self._seq,
         }
         if self._callback is not None:
@@ -128,7 +128,9 @@ class Run:
     unfinished: set[asyncio.Future[None]] = field(default_factory=set[asyncio.Future[None]])
     """Functions that go on in threads although nobody waits for them any more."""
     _deliver_comes: bool = False
-    _posted: deque[tuple[Head, object, int]] = field(default_factory=deque[tuple[Head, object, int]])
+    _posted: deque[tuple[Head, object, int]] = field(
+        default_factory=deque[tuple[Head, object, int]]
+    )
 
     def with_sink(self, sink: Sink) -> Run:
         """The same run, with its events going elsewhere."""
@@ -161,11 +163,11 @@ class Scope:
     """
 
     __slots__ = (
+        "__weakref__",
         "_bytes_heads",
         "_chunks",
         "_frame",
         "_logs",
-        "__weakref__",
         "_masker",
         "abandoned",
         "attempt",

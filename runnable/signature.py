@@ -76,6 +76,7 @@ class Signature:
         arguments: Those that are filled by name, in order.
         takes_rest: Whether it takes all parameters that are not bound otherwise.
         returns: The annotation of its value; that of a generator says only what its chunks are.
+        whole: The same, for the value of the only name in `returns`.
         unresolved: The text of the annotation of its value, where that cannot be resolved.
 
     Example:
@@ -87,10 +88,10 @@ class Signature:
     """
 
     __slots__ = (
+        "_elements",
         "_pinned",
         "_plan",
         "_rest",
-        "_returned",
         "arguments",
         "is_async",
         "is_async_generator",
@@ -100,6 +101,7 @@ class Signature:
         "returns",
         "takes_rest",
         "unresolved",
+        "whole",
     )
 
     def __init__(self, function: Function) -> None:
@@ -129,7 +131,8 @@ class Signature:
         streams = self.is_generator or self.is_async_generator
         self.returns = EMPTY if streams else _of_value(hints.get("return", EMPTY))
         self.unresolved = _unresolved("return", declared.return_annotation, hints)
-        self._returned: dict[int, tuple[Annotation, ...]] = {}
+        self.whole = Annotation(self.returns)
+        self._elements: dict[int, tuple[Annotation, ...]] = {}
         annotations = [Annotation(argument.annotation) for argument in self.arguments]
         self._plan = tuple(
             (
@@ -235,17 +238,17 @@ class Signature:
         used.update(sources)
         return {name: _as_parameter(name, source) for name, source in sources.items()}
 
-    def returned(self, count: int) -> tuple[Annotation, ...]:
-        """The annotations of the values for that many names in `returns`.
+    def elements(self, count: int) -> tuple[Annotation, ...]:
+        """The annotations of the values for that many names in `returns`, two or more.
 
         Example:
             >>> def both() -> tuple[int, str]: ...
-            >>> [one.text for one in Signature.of(both).returned(2)]
+            >>> [one.text for one in Signature.of(both).elements(2)]
             ['int', 'str']
         """
-        found = self._returned.get(count)
+        found = self._elements.get(count)
         if found is None:
-            found = self._returned[count] = _elements_of(self.returns, count)
+            found = self._elements[count] = _elements_of(self.returns, count)
         return found
 
 
@@ -256,8 +259,6 @@ def _as_parameter(name: str, source: object) -> Parameter:
 
 
 def _elements_of(returns: Any, count: int) -> tuple[Annotation, ...]:
-    if count == 1:
-        return (Annotation(returns),)
     parts = get_args(returns) if get_origin(returns) is tuple else ()
     if len(parts) == 2 and parts[1] is ...:
         parts = (parts[0],) * count

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from runnable.events import BaseEvent, PipelineStartedEvent
+from runnable.events import PipelineEvent, PipelineStartedEvent, UnknownEvent
 
 if TYPE_CHECKING:
     from fastapi.sse import ServerSentEvent
 
 
 async def event_source(
-    stream: AsyncGenerator[Any, None] | AsyncIterator[Any],
+    stream: AsyncIterator[PipelineEvent | UnknownEvent],
 ) -> AsyncGenerator[ServerSentEvent, None]:
     """The events of a stream, each with its id, its type and the journal's own bytes.
 
@@ -33,12 +33,12 @@ async def event_source(
         async for event in events:
             if isinstance(event, PipelineStartedEvent):
                 epoch = event.epoch
-            yield sse(
-                id=f"{epoch}-{event.seq}", event=event.type, raw_data=event.model_dump_json()
-            )
+            yield sse(id=f"{epoch}-{event.seq}", event=event.type, raw_data=event.model_dump_json())
 
 
-async def _closable(stream: AsyncIterator[BaseEvent]) -> AsyncGenerator[BaseEvent, None]:
+async def _closable(
+    stream: AsyncIterator[PipelineEvent | UnknownEvent],
+) -> AsyncGenerator[PipelineEvent | UnknownEvent, None]:
     try:
         async for event in stream:
             yield event
@@ -50,7 +50,7 @@ async def _closable(stream: AsyncIterator[BaseEvent]) -> AsyncGenerator[BaseEven
 
 def _sse() -> type[ServerSentEvent]:
     try:
-        from fastapi.sse import ServerSentEvent  # noqa: PLC0415 -- an extra
+        from fastapi.sse import ServerSentEvent
     except ImportError as error:
         raise ImportError(
             "Server-sent events need FastAPI. Install it with: pip install 'runnable[server]'"

@@ -1,6 +1,6 @@
 """Three async steps; data flows from one to the next by name.
 
-    python examples/async-execution/simple_async.py
+python examples/async-execution/simple_async.py
 """
 
 import asyncio

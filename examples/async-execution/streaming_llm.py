@@ -20,13 +20,14 @@ from runnable import AsyncPipeline, AsyncPythonTask, sse
 
 app = FastAPI(title="Streaming pipeline")
 
-WORDS = "The quick brown fox jumps over the lazy dog and runs on through the quiet wood".split()
+TEXT = "The quick brown fox jumps over the lazy dog and runs on through the quiet wood"
 
 
 async def plan_answer(prompt: str) -> list[str]:
     """Choose the words to say."""
     print(f"planning an answer to {prompt!r}")
-    return [*(f"{word}: " for word in prompt.split()[-1:]), *(f"{word} " for word in WORDS)]
+    subject = prompt.split()[-1]
+    return [f"On {subject}: ", *(f"{word} " for word in TEXT.split())]
 
 
 async def write_text(plan: list[str], pace: float = 0.05) -> AsyncIterator[str]:

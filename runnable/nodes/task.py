@@ -54,12 +54,20 @@ class TaskNode(BaseNode):
 
     def structure(self) -> dict[str, Any]:
         """The kind of the task, and the names of what it returns."""
-        returns = [[declared.name, declared.kind] for declared in self.task.returns]
+        returns = [[declared.name, declared.kind] for declared in self.task.declared]
         return super().structure() | {"task": self.task.task_type, "returns": returns}
 
     def count_tasks(self) -> int:
         """One."""
         return 1
+
+    def digest(self) -> str:
+        """The task's."""
+        return self.task.digest()
+
+    def secrets(self) -> Iterable[str]:
+        """The task's."""
+        return self.task.secrets
 
 
 class StubNode(BaseNode):

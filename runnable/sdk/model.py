@@ -28,9 +28,7 @@ class Definition(BaseModel):
                 raise _in_one_sentence(type(self).__name__, fields, error) from None
 
 
-def _in_one_sentence(
-    kind: str, fields: dict[str, Any], error: ValidationError
-) -> RunnableError:
+def _in_one_sentence(kind: str, fields: dict[str, Any], error: ValidationError) -> RunnableError:
     """Our own error, if a validator of ours raised it; else what pydantic found, as ours."""
     faults = error.errors(include_url=False)
     for fault in faults:

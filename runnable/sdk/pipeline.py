@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from functools import partial
 from pathlib import Path
 from typing import ClassVar, Literal, Self, TypedDict, Unpack, cast
 
-from pydantic import Field, InstanceOf, PrivateAttr, field_validator, model_validator
+from pydantic import InstanceOf, PrivateAttr, field_validator, model_validator
 
 from runnable.check import Report, check
 from runnable.config import load_services
@@ -48,7 +48,7 @@ class _PipelineBase(Definition):
 
     default_executor: ClassVar[Literal["local", "async-local"]]
 
-    steps: list[InstanceOf[Step]]
+    steps: Sequence[InstanceOf[Step]]
     name: str = ""
     description: str = ""
 
@@ -56,7 +56,7 @@ class _PipelineBase(Definition):
 
     @field_validator("steps")
     @classmethod
-    def _some_steps(cls, steps: list[Step]) -> list[Step]:
+    def _some_steps(cls, steps: Sequence[Step]) -> Sequence[Step]:
         if not steps:
             raise DefinitionError(f"{cls.__name__} must have at least one step; steps is empty.")
         return steps

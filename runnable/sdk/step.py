@@ -84,12 +84,12 @@ class Step(Definition):
 
     def as_pipeline(self) -> Pipeline:
         """A pipeline of this step alone."""
-        from runnable.sdk.pipeline import Pipeline  # noqa: PLC0415 -- a pipeline is made of steps
+        from runnable.sdk.pipeline import Pipeline
 
         return Pipeline(steps=[self], name=self.name)
 
     def as_async_pipeline(self) -> AsyncPipeline:
         """An async pipeline of this step alone."""
-        from runnable.sdk.pipeline import AsyncPipeline  # noqa: PLC0415
+        from runnable.sdk.pipeline import AsyncPipeline
 
         return AsyncPipeline(steps=[self], name=self.name)

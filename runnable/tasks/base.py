@@ -157,7 +157,7 @@ class BaseTaskType(TaskSettings, ABC):
             shown = previews(inputs, masker)
             voids = b"true" if scope.voids_chunks else b"false"
             scope.record("task_started", b',"inputs":%b,"voids_chunks":%b' % (shown, voids))
-        except Exception as error:  # noqa: BLE001 -- a misfit is an error of the step
+        except Exception as error:
             scope.retries_left = 0
             return await self._failed(scope, error, inputs, began)
         if (waiting := sink.commit()) is not None:
@@ -170,14 +170,12 @@ class BaseTaskType(TaskSettings, ABC):
             if run.cancelled or _is_cancelled():
                 raise
             return await self._failed(scope, error, inputs, began)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 -- the user's, recorded and returned
+        except (Exception, SystemExit) as error:
             return await self._failed(scope, error, inputs, began)
         scope.record("task_completed", rest, values)
         return Attempt(outputs, metrics, inputs, None, False, duration)
 
-    async def _called(
-        self, arguments: Bound, scope: Scope
-    ) -> tuple[object, dict[str, Parameter]]:
+    async def _called(self, arguments: Bound, scope: Scope) -> tuple[object, dict[str, Parameter]]:
         """Call, as the current scope, with what it prints captured; then match what it returned."""
         token = CURRENT.set(scope)
         try:
@@ -256,7 +254,10 @@ class BaseTaskType(TaskSettings, ABC):
         trace = "".join(traceback.format_exception(error))
         if masker:
             message, trace = masker.mask(message), masker.mask(trace)
-        message, trace = cut(message, defaults.MAX_ERROR_BYTES), cut(trace, defaults.MAX_ERROR_BYTES)
+        message, trace = (
+            cut(message, defaults.MAX_ERROR_BYTES),
+            cut(trace, defaults.MAX_ERROR_BYTES),
+        )
         rest = b',"error":%b,"error_type":%b,"will_retry":%b,"abandoned":%b' % (
             to_json(cut(message, defaults.MAX_PREVIEW_BYTES)),
             to_json(type(error).__name__),
@@ -272,7 +273,7 @@ def message_of(error: BaseException) -> str:
     """What an error says, or its type if it says nothing; lone surrogates as escapes."""
     try:
         text = str(error)
-    except Exception:  # noqa: BLE001 -- an error whose own message fails is named by its type
+    except Exception:
         text = ""
     return (text or type(error).__name__).encode("utf-8", "backslashreplace").decode()
 
@@ -290,7 +291,8 @@ def cut(text: str, limit: int) -> str:
 def previews(values: Mapping[str, Any], masker: Masker) -> bytes:
     """Name → preview, as a JSON object."""
     parts = [
-        b"%b:%b" % (to_json(name), value.preview() if isinstance(value, Parameter) else _plain(value))
+        b"%b:%b"
+        % (to_json(name), value.preview() if isinstance(value, Parameter) else _plain(value))
         for name, value in values.items()
     ]
     shown = b"{%b}" % b",".join(parts)
@@ -310,7 +312,7 @@ def _plain(value: object) -> bytes:
 def _shown(value: object) -> str:
     try:
         text = reprlib.repr(value)
-    except Exception:  # noqa: BLE001 -- a value that cannot be shown is named by its type
+    except Exception:
         text = f"<{type(value).__name__}>"
     return text.encode("utf-8", "backslashreplace").decode()
 

@@ -7,10 +7,11 @@ import hashlib
 import importlib
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import cached_property, lru_cache
 from types import CodeType
 from typing import Any, ClassVar, Self, cast
 
-from pydantic import Field, PrivateAttr, model_validator
+from pydantic import Field, model_validator
 
 from runnable.binding import Bound, Gathered, Signature, outputs_of
 from runnable.blocking import FUNCTIONS, Call, Chunked
@@ -36,43 +37,36 @@ class PythonTaskType(BaseTaskType):
     function: Function | None = Field(default=None, exclude=True, repr=False)
     stream_end_type: str | None = "done"
 
-    _resolved: Function | None = PrivateAttr(default=None)
-    _signature: Signature | None = PrivateAttr(default=None)
-
     @model_validator(mode="after")
     def _has_something_to_call(self) -> Self:
         if self.function is None and not self.command:
             raise DefinitionError("A Python task needs a function, or the dotted path of one.")
         return self
 
-    @property
+    @cached_property
     def called(self) -> Function:
         """The function; it is imported if only its dotted path is known.
 
         Raises:
             DefinitionError: If there is no such function.
         """
-        if self._resolved is None:
-            self._resolved = self.function or imported(self.command)
-        return self._resolved
+        return self.function or imported(self.command)
 
-    @property
+    @cached_property
     def signature(self) -> Signature:
         """What the function needs and gives.
 
         Raises:
             DefinitionError: If there is no such function.
         """
-        if self._signature is None:
-            self._signature = Signature.of(self.called)
-        return self._signature
+        return Signature.of(self.called)
 
     def digest(self) -> str:
         """A digest of the function's code: it changes when its body does."""
         code = getattr(inspect.unwrap(self.called), "__code__", None)
         if not isinstance(code, CodeType):
             return ""
-        return hashlib.sha256(_meaning(code).encode()).hexdigest()[:16]
+        return _digest(code)
 
     def bind(self, scope: Scope) -> Bound:
         """The function's arguments."""
@@ -91,9 +85,7 @@ class PythonTaskType(BaseTaskType):
         if scope.inline and self.timeout is None:
             result = function(*arguments.args, **arguments.kwargs)
         else:
-            result = await _in_thread(
-                lambda: function(*arguments.args, **arguments.kwargs), scope
-            )
+            result = await _in_thread(lambda: function(*arguments.args, **arguments.kwargs), scope)
         return await self._settled(result, scope)
 
     async def _settled(self, result: object, scope: Scope) -> object:
@@ -114,7 +106,7 @@ class PythonTaskType(BaseTaskType):
                 result.close()
         if not self.returns:
             return {}
-        return outputs_of(result, self.returns, self.signature, dump, _Warn(scope))
+        return outputs_of(result, self.declared, self.signature, dump, _Warn(scope))
 
     async def _stream(self, chunks: AsyncIterator[object], scope: Scope) -> Gathered:
         """Send each chunk as it comes, and gather what they come to."""
@@ -133,9 +125,7 @@ class PythonTaskType(BaseTaskType):
                 await close()
         return value
 
-    async def _stream_sync(
-        self, function: Function, arguments: Bound, scope: Scope
-    ) -> Gathered:
+    async def _stream_sync(self, function: Function, arguments: Bound, scope: Scope) -> Gathered:
         value = self._gathered()
         try:
             if scope.inline and self.timeout is None:
@@ -187,7 +177,7 @@ class PythonTaskType(BaseTaskType):
             _note_unfinished(call, scope)
 
     def _gathered(self) -> Gathered:
-        return Gathered(self.returns, self.stream_end_type)
+        return Gathered(self.declared, self.stream_end_type)
 
 
 class AsyncPythonTaskType(PythonTaskType):
@@ -201,14 +191,14 @@ class AsyncPythonTaskType(PythonTaskType):
             must_be_async(self.function)
         return self
 
-    @property
+    @cached_property
     def called(self) -> Function:
         """The function.
 
         Raises:
             DefinitionError: If there is no such function, or if it is not async.
         """
-        return must_be_async(super().called)
+        return must_be_async(self.function or imported(self.command))
 
 
 def must_be_async(function: Function) -> Function:
@@ -220,8 +210,9 @@ def must_be_async(function: Function) -> Function:
     signature = Signature.of(function)
     if not (signature.is_async or signature.is_async_generator):
         raise DefinitionError(
-            f"{signature.name} ({signature.location}) must be an async function, defined with `async def`, "
-            f"or an async generator. Define it so, or use PythonTask, which takes any callable."
+            f"{signature.name} ({signature.location}) must be an async function, defined with "
+            f"`async def`, or an async generator. Define it so, or use PythonTask, which takes any "
+            f"callable."
         )
     return function
 
@@ -243,6 +234,11 @@ def imported(command: str) -> Function:
     if not callable(found):
         raise DefinitionError(f"The command {command!r} names something that cannot be called.")
     return found
+
+
+@lru_cache(maxsize=4096)
+def _digest(code: CodeType) -> str:
+    return hashlib.sha256(_meaning(code).encode()).hexdigest()[:16]
 
 
 def _meaning(code: CodeType) -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, Any, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
 
@@ -21,7 +21,12 @@ RetryOn = (
 
 def _named(returns: object) -> object:
     """A plain string in `returns` means a JSON value of that name."""
-    return {"name": returns} if isinstance(returns, str) else returns
+    if isinstance(returns, str) or not isinstance(returns, Iterable):
+        raise DefinitionError(f"returns is {returns!r}; it must be a list of names, as ['data'].")
+    return tuple(
+        TaskReturns(name=one) if isinstance(one, str) else TaskReturns.model_validate(one)
+        for one in cast("Iterable[object]", returns)
+    )
 
 
 class TaskSettings(BaseModel):
@@ -29,11 +34,9 @@ class TaskSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", defer_build=True, arbitrary_types_allowed=True)
 
-    returns: list[Annotated[TaskReturns, BeforeValidator(_named)]] = Field(
-        default_factory=list[TaskReturns]
-    )
+    returns: Annotated[Sequence[str | TaskReturns], BeforeValidator(_named)] = ()
     """Names for what the function gives back; a plain string means a JSON value."""
-    secrets: list[str] = Field(default_factory=list[str])
+    secrets: Sequence[str] = ()
     """The secrets that its code reads with `runnable.current().secret(name)`."""
     retries: int = Field(default=0, ge=0)
     """How often it is tried again after it failed."""
@@ -46,12 +49,17 @@ class TaskSettings(BaseModel):
 
     @field_validator("returns")
     @classmethod
-    def _each_name_once(cls, returns: list[TaskReturns]) -> list[TaskReturns]:
+    def _each_name_once(cls, returns: Sequence[TaskReturns]) -> Sequence[TaskReturns]:
         names = [declared.name for declared in returns]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise DefinitionError(f"returns names {', '.join(twice)} more than once.")
         return returns
+
+    @property
+    def declared(self) -> Sequence[TaskReturns]:
+        """What `returns` says, each with its kind."""
+        return cast("Sequence[TaskReturns]", self.returns)
 
     def retryable(self, error: BaseException) -> bool:
         """Whether the task is tried again after that error."""

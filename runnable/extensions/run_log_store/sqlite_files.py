@@ -71,7 +71,9 @@ def check_file(path: Path) -> os.stat_result | None:
         raise failure(path, "it cannot be reached", error) from error
     if stat.S_ISLNK(found.st_mode):
         raise StoreError(
-            str(path), "it is a symbolic link, which may lead anywhere", "Name the file that is meant."
+            str(path),
+            "it is a symbolic link, which may lead anywhere",
+            "Name the file that is meant.",
         )
     if not stat.S_ISREG(found.st_mode):
         raise StoreError(str(path), "it is not a file", "Move it, or name another path.")

@@ -68,7 +68,10 @@ def check(connection: apsw.Connection, path: Path) -> None:
         StoreError: If it is not.
         apsw.Error: If it cannot be read, or is no database at all.
     """
-    application, version = _number(connection, "application_id"), _number(connection, "user_version")
+    application, version = (
+        _number(connection, "application_id"),
+        _number(connection, "user_version"),
+    )
     if application != APPLICATION_ID:
         raise StoreError(
             str(path),
@@ -110,4 +113,4 @@ def damaged(path: Path, how: str) -> StoreError:
 
 
 def _number(connection: apsw.Connection, pragma: str) -> int:
-    return int(connection.execute(f"PRAGMA {pragma}").get)
+    return int(connection.pragma(pragma))

@@ -1,0 +1,263 @@
+"""The tables of records: appending to them under a lease, and reading them in order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+import apsw
+
+from runnable.events import END_STATUS
+from runnable.exceptions import JournalCorruptError, LeaseLostError, StoreError
+from runnable.extensions.run_log_store import sqlite_runs
+from runnable.records import CHUNKS, Record, pack, unpack
+from runnable.store import Append
+
+PAGE_ROWS: Final = 256
+PAGE_BYTES: Final = 1 << 20
+"""A page is what is read in one transaction: so many rows, or bytes and the row that passes them."""
+
+# The lease and the last seq are looked up in the statement that appends, so that no other
+# transaction can come between; where they differ there is no key, and NOT NULL lets the row fall.
+# One statement, its own transaction: a BEGIN and a COMMIT around it cost as much as the look-ups.
+_APPEND: Final = """
+INSERT OR IGNORE INTO {table} VALUES((
+    SELECT key FROM runs WHERE run_id=?1 AND epoch=?5 AND ?6=max(
+        coalesce((SELECT last FROM journal WHERE run=key ORDER BY seq DESC LIMIT 1), 0),
+        coalesce((SELECT last FROM chunks WHERE run=key ORDER BY seq DESC LIMIT 1), 0))),
+    ?2, ?3, ?4)
+"""
+_APPEND_CONTROL: Final = _APPEND.format(table="journal")
+_APPEND_CHUNKS: Final = _APPEND.format(table="chunks")
+
+_LAST: Final = """
+SELECT last, rowid FROM {table} WHERE run=? ORDER BY seq DESC LIMIT 1
+"""
+# What the index does not know of must not be taken for the end of the run.
+_LOST: Final = """
+SELECT seq FROM {table} NOT INDEXED WHERE rowid BETWEEN ?1 + 1 AND ?1 + 1000 AND run=?2 LIMIT 1
+"""
+# From the row in which the position lies, or the last before it.
+_ROWS: Final = """
+SELECT seq, last, body FROM {table} WHERE run=:run AND seq<=:end AND seq>=coalesce(
+    (SELECT max(seq) FROM {table} WHERE run=:run AND seq<=:position + 1), 0)
+"""
+_CONTROL: Final = f"{_ROWS.format(table='journal')} ORDER BY seq LIMIT {PAGE_ROWS}"
+_ALL: Final = (
+    f"{_ROWS.format(table='journal')} UNION ALL {_ROWS.format(table='chunks')} "
+    f"ORDER BY 1 LIMIT {PAGE_ROWS}"
+)
+_CHUNKS_BETWEEN: Final = """
+SELECT coalesce(sum(last - max(seq, :position + 1) + 1), 0) FROM chunks
+WHERE run=:run AND seq<=:end AND last>:position AND seq>=coalesce(
+    (SELECT max(seq) FROM chunks WHERE run=:run AND seq<=:position + 1), 0)
+"""
+
+
+class Row(NamedTuple):
+    """Records that follow each other, as one row holds them."""
+
+    seq: int
+    last: int
+    body: bytes
+
+
+def append(connection: apsw.Connection, batch: Sequence[Append]) -> list[LeaseLostError | None]:
+    """Append the records of several runs in one transaction.
+
+    Returns:
+        For each entry, why it was refused, or None if it is in the journal.
+
+    Raises:
+        apsw.BusyError: If another connection is writing; nothing was appended.
+        apsw.Error: If nothing was appended, or it is not known.
+    """
+    if len(batch) == 1:
+        entry = batch[0]
+        rows = _rows(entry)
+        if len(rows) == 1 and not (entry.release or entry.records[-1].kind in END_STATUS):
+            if _append_row(connection, entry, entry.expected, *rows[0]):
+                return [None]
+            return [_judge(connection, entry)]
+    made = [_rows(entry) for entry in batch]
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        answers = [
+            _append_entry(connection, entry, rows) for entry, rows in zip(batch, made, strict=True)
+        ]
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return answers
+
+
+def append_first(connection: apsw.Connection, key: int, first: Record) -> None:
+    """Append the record that opens a life of a run, in a transaction that began before."""
+    connection.execute(
+        "INSERT INTO journal VALUES(?,?,?,?)", (key, first.seq, first.last, first.to_line())
+    )
+
+
+def last_seq(connection: apsw.Connection, run_id: str, key: int, run: sqlite_runs.Run) -> int:
+    """The last seq in the journal of a run; call it in a transaction.
+
+    Raises:
+        JournalCorruptError: If records are missing at the end.
+    """
+    last = 0
+    for table in ("journal", "chunks"):
+        at = 0
+        for found, rowid in connection.execute(_LAST.format(table=table), (key,)):
+            last, at = max(last, found), rowid
+        if at and not run.ended and connection.execute(_LOST.format(table=table), (at, key)).get:
+            raise JournalCorruptError(run_id, last + 1, f"the index of {table} does not know it")
+    if last < run.seq:
+        raise JournalCorruptError(run_id, last + 1, "records are missing at the end")
+    return last
+
+
+def read_page(
+    connection: apsw.Connection, key: int, position: int, end: int, *, chunks: bool
+) -> tuple[list[Row], int]:
+    """The next rows with a last seq above `position`, and how far they reach.
+
+    Args:
+        connection: A connection to read with, in a transaction.
+        key: The run.
+        position: The last seq that was read before.
+        end: The last seq to read.
+        chunks: Whether batches of chunks are wanted.
+    """
+    rows: list[Row] = []
+    where = {"run": key, "position": position, "end": end}
+    size = found = 0
+    cursor = connection.execute(_ALL if chunks else _CONTROL, where)
+    for row in cursor:
+        found += 1
+        if row[1] > position:
+            rows.append(Row(*row))
+            size += len(row[2])
+            if size > PAGE_BYTES:
+                cursor.close()
+                break
+    else:
+        if found < PAGE_ROWS:
+            return rows, end
+    return rows, rows[-1].last if rows else position
+
+
+def chunks_between(connection: apsw.Connection, key: int, position: int, end: int) -> int:
+    """How many of the seqs after `position`, up to `end`, are those of chunks and log lines."""
+    where = {"run": key, "position": position, "end": end}
+    return int(connection.execute(_CHUNKS_BETWEEN, where).get)
+
+
+def records_of(row: Row, run_id: str) -> list[Record]:
+    """The records of a row, checked.
+
+    Raises:
+        JournalCorruptError: If they are not what was written.
+    """
+    records = unpack(row.body, run_id, row.seq - 1)
+    following = row.seq
+    for record in records:
+        if record.seq != following:
+            raise JournalCorruptError(run_id, following, "its row holds others")
+        following = record.last + 1
+    if following != row.last + 1:
+        raise JournalCorruptError(run_id, following, "its row holds others")
+    return records
+
+
+def _rows(entry: Append) -> list[tuple[bool, int, int, bytes]]:
+    """The rows for an entry: whether of chunks, first seq, last seq, body.
+
+    A batch of chunks is a row, and so are the control records between two.
+    """
+    records = entry.records
+    following = entry.expected + 1
+    together: list[Record] = []
+    rows: list[tuple[bool, int, int, bytes]] = []
+    for record in records:
+        seq, kind, _, _, count = record
+        if seq != following:
+            raise StoreError(
+                f"run {entry.lease.run_id!r}", f"a record has the seq {seq} and not {following}"
+            )
+        following += count
+        if kind != CHUNKS:
+            together.append(record)
+            continue
+        if together:
+            rows.append((False, together[0].seq, seq - 1, pack(together)))
+            together = []
+        rows.append((True, seq, following - 1, record.to_line()))
+    if together:
+        rows.append((False, together[0].seq, following - 1, pack(together)))
+    return rows
+
+
+def _append_row(
+    connection: apsw.Connection,
+    entry: Append,
+    expected: int,
+    chunks: bool,
+    seq: int,
+    last: int,
+    body: bytes,
+) -> bool:
+    """Append one row if the lease and the last seq are as they should; whether they were."""
+    lease = entry.lease
+    connection.execute(
+        _APPEND_CHUNKS if chunks else _APPEND_CONTROL,
+        (lease.run_id, seq, last, body, lease.epoch, expected),
+    )
+    return connection.changes() == 1
+
+
+def _append_entry(
+    connection: apsw.Connection, entry: Append, rows: list[tuple[bool, int, int, bytes]]
+) -> LeaseLostError | None:
+    expected = entry.expected
+    for row in rows:
+        if not _append_row(connection, entry, expected, *row):
+            if row is not rows[0]:
+                raise JournalCorruptError(entry.lease.run_id, row[1], "it is there already")
+            return _judge(connection, entry)
+        expected = row[2]
+    ends = [record.kind for record in entry.records if record.kind in END_STATUS]
+    if rows and not ends and not entry.release:
+        return None
+    found = sqlite_runs.find(connection, entry.lease.run_id)
+    if found is None or found[1].epoch != entry.lease.epoch:
+        return _lost(entry)
+    key, run = found
+    if not rows and last_seq(connection, run.run_id, key, run) != expected:
+        return _lost(entry)
+    run.seq = expected
+    run.ended = END_STATUS[ends[-1]] if ends else run.ended
+    run.held = 0 if entry.release else run.held
+    sqlite_runs.update(connection, key, run)
+    return None
+
+
+def _judge(connection: apsw.Connection, entry: Append) -> LeaseLostError | None:
+    """Whether a refused entry is there already, because the answer to an earlier try was lost."""
+    run_id, wanted = entry.lease.run_id, list(entry.records)
+    known = sqlite_runs.find(connection, run_id)
+    if known is None:
+        return _lost(entry)
+    position, end = entry.expected, wanted[-1].last
+    there: list[Record] = []
+    while position < end:
+        rows, position = read_page(connection, known[0], position, end, chunks=True)
+        for row in rows:
+            records = records_of(row, run_id)
+            there += [one for one in records if entry.expected < one.seq and one.last <= end]
+    return None if there == wanted else _lost(entry)
+
+
+def _lost(entry: Append) -> LeaseLostError:
+    return LeaseLostError(entry.lease.run_id, entry.lease.epoch)

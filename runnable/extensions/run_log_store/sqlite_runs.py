@@ -1,0 +1,184 @@
+"""The table of the runs: who holds each, how it ended, each row with a checksum."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, fields
+from operator import attrgetter
+from typing import Any, Final, cast
+from zlib import crc32
+
+import apsw
+
+from runnable import defaults
+from runnable.events import EndStatus
+from runnable.exceptions import JournalCorruptError
+from runnable.store import Lease, Owner, RunRecord, RunSummary
+
+
+@dataclass(slots=True)
+class Run:
+    """One row, without its key and its checksum."""
+
+    run_id: str
+    pipeline: str
+    tag: str
+    created: float
+    epoch: int
+    owner: str
+    """JSON."""
+    held: int
+    expires: float
+    """By the clock of the machine since `boot`, see `now`."""
+    boot: str
+    cancel: str
+    ended: str
+    """How, or empty."""
+    seq: int
+    """The journal surely reaches at least this far."""
+
+    @classmethod
+    def made(cls, run: RunRecord, seq: int, lease_seconds: float) -> Run:
+        """The row of a new run, held by its owner."""
+        made = cls(run.run_id, run.pipeline, run.tag, run.created, 0, "", 0, 0.0, "", "", "", 0)
+        made.take(run.owner, 1, seq, lease_seconds)
+        return made
+
+    def take(self, owner: Owner, epoch: int, seq: int, lease_seconds: float) -> None:
+        """Let a new owner have it."""
+        self.owner = json.dumps(owner.to_json(), separators=(",", ":"))
+        self.epoch, self.seq, self.cancel, self.ended = epoch, seq, "", ""
+        self.held = 1
+        self.renew(lease_seconds)
+
+    def renew(self, lease_seconds: float) -> None:
+        """Let the lease live on from now."""
+        self.expires, self.boot = now() + lease_seconds, Owner.current().boot
+
+    def holder(self) -> Owner:
+        """Who holds it, or held it last."""
+        return Owner.from_json(cast("dict[str, Any]", json.loads(self.owner)))
+
+    def is_live(self) -> bool:
+        """Whether somebody holds it who is not surely dead."""
+        return bool(
+            self.held
+            and self.boot == Owner.current().boot
+            and now() < self.expires
+            and not self.holder().is_dead()
+        )
+
+    def lease(self, seq: int) -> Lease:
+        """How its ownership stands, with the last seq of the journal."""
+        ended = cast("EndStatus", self.ended) if self.ended else None
+        return Lease(
+            self.run_id, self.epoch, self.holder(), self.is_live(), seq, ended, self.cancel
+        )
+
+    def summary(self) -> RunSummary:
+        """It as a list of runs shows it."""
+        if self.ended:
+            status = cast("defaults.Status", self.ended)
+        else:
+            status = defaults.RUNNING if self.is_live() else defaults.INTERRUPTED
+        return RunSummary(self.run_id, self.pipeline, self.tag, status, self.created)
+
+    def checksum(self) -> int:
+        """Of all of it."""
+        return crc32(repr(_values(self)).encode())
+
+
+COLUMNS: Final = tuple(field.name for field in fields(Run))
+_values: Final = attrgetter(*COLUMNS)
+_NAMES: Final = ",".join(COLUMNS)
+_SELECT: Final = f"SELECT key,crc,{_NAMES} FROM runs"
+_WANTED: Final = "(:ended IS NULL OR ended=:ended) AND (:tag IS NULL OR tag=:tag)"
+_PAGE: Final = f"{_SELECT} WHERE key<:before AND {_WANTED} ORDER BY key DESC LIMIT :limit"
+_ONE: Final = f"{_SELECT} WHERE key=:key AND {_WANTED}"
+_INSERT: Final = f"INSERT INTO runs({_NAMES},crc) VALUES({','.join('?' * (len(COLUMNS) + 1))})"
+_UPDATE: Final = f"UPDATE runs SET {','.join(f'{name}=?' for name in COLUMNS)},crc=? WHERE key=?"
+
+
+def now() -> float:
+    """Seconds since the machine was started, asleep or not, whatever the wall clock does."""
+    return _clock()
+
+
+def find(connection: apsw.Connection, run_id: str) -> tuple[int, Run] | None:
+    """The key and the row of a run, or None if there is none.
+
+    Raises:
+        JournalCorruptError: If it is not what was written.
+    """
+    for row in connection.execute(f"{_SELECT} WHERE run_id=?", (run_id,)):
+        return _checked(row, run_id)
+    # Rare enough to look twice: a damaged index must not make a run vanish.
+    for row in connection.execute(f"{_SELECT} NOT INDEXED WHERE run_id=?", (run_id,)):
+        raise JournalCorruptError(run_id, 0, "the index of the runs does not know it")
+    return None
+
+
+def insert(connection: apsw.Connection, run: Run) -> int:
+    """Add a row; its key."""
+    connection.execute(_INSERT, (*_values(run), run.checksum()))
+    return connection.last_insert_rowid()
+
+
+def update(connection: apsw.Connection, key: int, run: Run) -> None:
+    """Write a row again."""
+    connection.execute(_UPDATE, (*_values(run), run.checksum(), key))
+
+
+def page(
+    connection: apsw.Connection, before: int | None, ended: str | None, tag: str | None, limit: int
+) -> tuple[list[Run], int | None]:
+    """Runs, the newest first, and the key before which to go on, or None if there are no more.
+
+    A row that is not what was written is left out, so that it does not hide the others.
+
+    Args:
+        connection: A connection to read with.
+        before: Only those with a lower key.
+        ended: Only those that ended so; empty: that have not ended.
+        tag: Only those with that tag.
+        limit: The most rows to look at.
+    """
+    wanted = {"before": (1 << 62) if before is None else before, "ended": ended, "tag": tag}
+    try:
+        rows = connection.execute(_PAGE, {**wanted, "limit": limit}).fetchall()
+        key = cast("int", rows[-1][0]) if rows else None
+    except apsw.CorruptError:
+        rows, key = _rows_one_by_one(connection, wanted, limit)
+    runs = [(Run(*row[2:]), row[1]) for row in rows]
+    return [run for run, crc in runs if run.checksum() == crc], key
+
+
+def _rows_one_by_one(
+    connection: apsw.Connection, wanted: dict[str, Any], limit: int
+) -> tuple[list[tuple[Any, ...]], int | None]:
+    """The rows that can still be read where a page of the file is damaged."""
+    highest = int(connection.execute("SELECT seq FROM sqlite_sequence WHERE name='runs'").get or 0)
+    rows: list[tuple[Any, ...]] = []
+    for key in range(min(wanted["before"] - 1, highest), 0, -1):
+        try:
+            rows += connection.execute(_ONE, {**wanted, "key": key})
+        except apsw.CorruptError:
+            continue
+        if len(rows) == limit:
+            return rows, key
+    return rows, None
+
+
+def _checked(row: tuple[Any, ...], run_id: str) -> tuple[int, Run]:
+    run = Run(*row[2:])
+    if run.checksum() != row[1] or run.run_id != run_id:
+        raise JournalCorruptError(run_id, 0, "what is kept of the run beside it has changed")
+    return cast("int", row[0]), run
+
+
+def _boot_clock() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+_clock: Final = _boot_clock if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic
