@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import inspect
 from collections import ChainMap
-from collections.abc import Collection, Iterator, MutableMapping
+from collections.abc import Collection, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from functools import singledispatch
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_args, get_origin
+from typing import TYPE_CHECKING, Final
 from weakref import WeakKeyDictionary
 
 from runnable import defaults
-from runnable.binding import EMPTY, Argument, Signature
-from runnable.exceptions import (
-    CheckError,
-    DefinitionError,
-    MissingParameterError,
-)
+from runnable.binding import Annotation
+from runnable.exceptions import BindingError, CheckError, MissingParameterError, UnpickleError
 from runnable.fitting import Fit, fit, fit_pickled, json_types
-from runnable.graph import BaseNode, Graph
-from runnable.nodes import StubNode, TaskNode
-from runnable.tasks import PythonTaskType
+from runnable.graph import Graph
+from runnable.wiring import Facts, Given, facts_of
 
 if TYPE_CHECKING:
-    from runnable.parameters import Kind
+    from runnable.binding import Argument
+    from runnable.parameters import Parameter
+    from runnable.runlog import RunLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,120 +83,15 @@ class Report:
             raise CheckError(self.errors)
 
 
-class Given(NamedTuple):
-    """A name that a step returns."""
-
-    name: str
-    kind: Kind
-    annotation: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What a step of whatever kind needs and gives.
-
-    Args:
-        needs: What it takes by name.
-        takes_rest: Whether it takes all there is, too.
-        gives: What it returns.
-        location: `file:line` of its function.
-        problems: Severity and message of what is wrong with the step alone.
-    """
-
-    needs: tuple[Argument, ...] = ()
-    takes_rest: bool = False
-    gives: tuple[Given, ...] = ()
-    location: str = ""
-    problems: tuple[tuple[str, str], ...] = ()
-
-
-@singledispatch
-def facts_of(node: BaseNode) -> Facts:
-    """What a step needs and gives; each kind of step registers its own.
-
-    A kind that is not known may read anything.
-    """
-    return Facts(takes_rest=True, location=node.location)
-
-
-@facts_of.register
-def _(node: StubNode) -> Facts:
-    return Facts(location=node.location)
-
-
-@facts_of.register
-def _(node: TaskNode) -> Facts:
-    task = node.task
-    if not isinstance(task, PythonTaskType):
-        gives = tuple(Given(one.name, one.kind, EMPTY) for one in task.returns)
-        return Facts(takes_rest=True, gives=gives, location=node.location)
-    try:
-        signature = task.signature
-    except DefinitionError as error:
-        return Facts(takes_rest=True, location=node.location, problems=(("error", str(error)),))
-    annotations = signature.returned(len(task.returns)) if task.returns else ()
-    return Facts(
-        tuple(argument for argument in signature.arguments if not argument.is_namespace),
-        signature.takes_rest or any(argument.is_namespace for argument in signature.arguments),
-        tuple(
-            Given(one.name, one.kind, annotation.declared)
-            for one, annotation in zip(task.returns, annotations, strict=True)
-        ),
-        signature.location or node.location,
-        tuple(_problems(task, signature)),
-    )
-
-
-def _problems(task: PythonTaskType, signature: Signature) -> Iterator[tuple[str, str]]:
-    if task.timeout is not None and signature.is_sync:
-        yield (
-            "warning",
-            (
-                "it has a timeout, and a sync function runs on a thread that cannot be stopped: it "
-                "goes on after its time is up, and what it returns then is discarded. Make it async."
-            ),
-        )
-    for argument in signature.arguments:
-        if argument.unresolved:
-            yield "warning", _cannot_resolve(f"of {argument.name}", argument.unresolved)
-    if signature.unresolved:
-        yield "warning", _cannot_resolve("of what it returns", signature.unresolved)
-    count, found = len(task.returns), _count_of(signature.returns)
-    if count > 1 and found is not None and found != count:
-        yield (
-            "error",
-            (
-                f"returns names {count} ({', '.join(one.name for one in task.returns)}), and its "
-                f"function gives back {inspect.formatannotation(signature.returns)}. Give back a "
-                f"tuple with one value a name, or change returns=[…]."
-            ),
-        )
-
-
-def _cannot_resolve(what: str, annotation: str) -> str:
-    return (
-        f"the annotation {what}, {annotation}, cannot be resolved, so nothing is checked or "
-        f"converted. Import its names in the function's module, or correct it."
-    )
-
-
-def _count_of(annotation: Any) -> int | None:
-    """How many values a function gives back, if its annotation leaves no doubt of it."""
-    origin, parts = get_origin(annotation) or annotation, get_args(annotation)
-    if origin is tuple:
-        return len(parts) if parts and ... not in parts else None
-    return 1 if any(origin is kind for kind in (bool, int, float, str, dict, list)) else None
-
-
 @dataclass(eq=False, slots=True)
 class _Giver:
-    """A name, and the step that gives it last."""
+    """A name, and the step that gave it last."""
 
     given: Given
     path: str
     facts: Facts
-    is_last: bool
-    """Whether its step ends the pipeline."""
+    unread: dict[str, _Giver]
+    """Where it stands until somebody reads it."""
 
 
 @dataclass(slots=True)
@@ -210,12 +101,6 @@ class _Layer:
     known: MutableMapping[str, _Giver] = field(default_factory=dict[str, _Giver])
     unread: dict[str, _Giver] = field(default_factory=dict[str, _Giver])
     around: _Layer | None = None
-
-    def read(self, name: str) -> None:
-        """A step takes that name."""
-        layer: _Layer | None = self
-        while layer is not None and layer.unread.pop(name, None) is None:
-            layer = layer.around
 
     def read_all(self) -> None:
         """A step takes whatever there is."""
@@ -230,14 +115,27 @@ class _Layer:
 
 
 class _Checker:
-    """One walk through a graph, and what it finds on the way."""
+    """One walk through a graph, and what it finds on the way.
 
-    def __init__(self) -> None:
+    Args:
+        graph: One whose structure is right.
+        until: The path of a step, to learn what is known there.
+    """
+
+    def __init__(self, graph: Graph, until: str = "") -> None:
         self.found: list[Finding] = []
+        self.needs: dict[str, str] = {}
+        """What must come with the call → the first step that needs it."""
+        self.known: Collection[str] = ()
+        """What the steps before `until` give."""
+        self._until = until
+        self._walk(graph, _Layer())
 
-    def walk(self, graph: Graph, layer: _Layer, path: str = "") -> None:
+    def _walk(self, graph: Graph, layer: _Layer, path: str = "") -> None:
         for node in graph.walk_order():
             here = f"{path}.{node.name}" if path else node.name
+            if here == self._until:
+                self.known = tuple(layer.known)
             facts = facts_of(node)
             for severity, message in facts.problems:
                 self._add(severity, here, facts, message)
@@ -246,19 +144,20 @@ class _Checker:
             if facts.takes_rest:
                 layer.read_all()
             if node.on_failure is not None:
-                self.walk(node.on_failure, layer.inner(), f"{here}.{defaults.ON_FAILURE}")
+                self._walk(node.on_failure, layer.inner(), f"{here}.{defaults.ON_FAILURE}")
             is_last = graph.nodes[node.next_node].is_end
             for given in facts.gives:
-                self._take(_Giver(given, here, facts, is_last), layer)
+                self._take(_Giver(given, here, facts, layer.unread), layer, is_last=is_last)
         for giver in layer.unread.values():
             self._nobody_reads(giver)
 
     def _look_at(self, argument: Argument, path: str, facts: Facts, layer: _Layer) -> None:
         giver = layer.known.get(argument.name)
         if giver is not None:
-            layer.read(argument.name)
+            giver.unread.pop(argument.name, None)
             self._compare(argument, giver, path, facts)
         elif not argument.has_default:
+            self.needs.setdefault(argument.name, path)
             self._add(
                 "note",
                 path,
@@ -284,13 +183,13 @@ class _Checker:
             f"travels as {form} and {verb}. Change one of the two annotations.",
         )
 
-    def _take(self, giver: _Giver, layer: _Layer) -> None:
+    def _take(self, giver: _Giver, layer: _Layer, *, is_last: bool) -> None:
         name = giver.given.name
         before = layer.unread.pop(name, None)
         if before is not None:
             self._nobody_reads(before)
         layer.known[name] = giver
-        if not giver.is_last and giver.given.kind != "metric":
+        if not is_last and giver.given.kind != "metric":
             layer.unread[name] = giver
 
     def _nobody_reads(self, giver: _Giver) -> None:
@@ -307,33 +206,26 @@ class _Checker:
         self.found.append(Finding(path, facts.location, message, severity))
 
 
+_NEEDS: Final[WeakKeyDictionary[Graph, Mapping[str, str]]] = WeakKeyDictionary()
+"""Of the graphs that are alive in this process: what must come with the call → who needs it."""
+
+
 def check(graph: Graph) -> Report:
     """What can be said of a graph before it is given anything.
 
     Args:
         graph: One whose structure is right.
     """
-    checker = _Checker()
-    checker.walk(graph, _Layer())
+    checker = _Checker(graph)
+    _NEEDS[graph] = checker.needs
     by_severity: dict[str, list[Finding]] = {"error": [], "warning": [], "note": []}
     for finding in checker.found:
         by_severity[finding.severity].append(finding)
     return Report(*map(tuple, by_severity.values()))
 
 
-class _Open(NamedTuple):
-    """An argument that must come with the call."""
-
-    path: str
-    name: str
-
-
-_OPEN: Final[WeakKeyDictionary[Graph, tuple[_Open, ...]]] = WeakKeyDictionary()
-"""What must come with the call, of the graphs that are alive in this process."""
-
-
 def require(graph: Graph, provided: Collection[str]) -> None:
-    """Check that a run can fill every argument; what is found out of a graph is kept with it.
+    """Check that a run can fill every argument; what a graph needs is found out once.
 
     A step of an `on_failure` branch is held to that as well.
 
@@ -344,27 +236,77 @@ def require(graph: Graph, provided: Collection[str]) -> None:
     Raises:
         MissingParameterError: If a required argument is given by nothing before its step.
     """
-    missing = _OPEN.get(graph)
-    if missing is None:
-        missing = _OPEN[graph] = tuple(one for one, _ in _open_needs(graph, {}))
-    for one in missing:
-        if one.name not in provided:
-            known = next(names for other, names in _open_needs(graph, {}) if other == one)
-            raise MissingParameterError(one.path, one.name, {*known, *provided})
+    needs = _NEEDS.get(graph)
+    if needs is None:
+        needs = _NEEDS[graph] = _Checker(graph).needs
+    for name, path in needs.items():
+        if name not in provided:
+            raise MissingParameterError(path, name, {*_Checker(graph, path).known, *provided})
 
 
-def _open_needs(
-    graph: Graph, known: MutableMapping[str, None], path: str = ""
-) -> Iterator[tuple[_Open, Collection[str]]]:
-    """What must come with the call, and what the steps before give by themselves."""
-    for node in graph.walk_order():
-        here = f"{path}.{node.name}" if path else node.name
-        required, gives = _required(node)
-        for name in required:
-            if name not in known:
-                yield _Open(here, name), known
-        if node.on_failure is not None:
-            inner = ChainMap({}, known)
-            yield from _open_needs(node.on_failure, inner, f"{here}.{defaults.ON_FAILURE}")
-        for name in gives:
-            known[name] = None
+def misfits(graph: Graph, history: RunLog) -> list[str]:
+    """What steps that run after a resume cannot read of what is stored, a phrase each.
+
+    Args:
+        graph: One whose structure is right.
+        history: What the earlier lives of the run did, attached to where its values are.
+    """
+    found: list[str] = []
+    _Reader(history, found).walk(graph, dict(history.initial_parameters()))
+    return found
+
+
+class _Reader:
+    """One walk through the steps that remain, with the values that are stored for them.
+
+    A name that a remaining step will set anew has the value None.
+    """
+
+    def __init__(self, history: RunLog, found: list[str]) -> None:
+        self._history, self._found = history, found
+        self._annotations: dict[int, Annotation] = {}
+
+    def walk(
+        self, graph: Graph, stored: MutableMapping[str, Parameter | None], path: str = ""
+    ) -> None:
+        steps, branches = self._history.steps, self._history.branches
+        for node in graph.walk_order():
+            here = f"{path}.{node.name}" if path else node.name
+            step = steps.get(here)
+            if step is not None and step.status == defaults.SUCCESS:
+                stored.update(step.attempts[-1].output_parameters)
+                continue
+            branch = f"{here}.{defaults.ON_FAILURE}"
+            facts = facts_of(node)
+            if branch not in branches:
+                self._read(facts, here, stored)
+            if node.on_failure is not None:
+                self.walk(node.on_failure, ChainMap({}, stored), branch)
+            if branch in branches:
+                return
+            stored.update((given.name, None) for given in facts.gives)
+
+    def _read(self, facts: Facts, path: str, stored: Mapping[str, Parameter | None]) -> None:
+        for argument in facts.needs:
+            parameter = stored.get(argument.name)
+            if parameter is not None and (reason := self._misfit(argument, parameter)):
+                place = f" ({facts.location})" if facts.location else ""
+                wanted = inspect.formatannotation(argument.annotation)
+                self._found.append(
+                    f"step {path!r}{place} takes {argument.name}: {wanted}, and the stored value "
+                    f"does not fit: {reason}"
+                )
+
+    def _misfit(self, argument: Argument, parameter: Parameter) -> str:
+        annotation = self._annotations.get(id(argument))
+        if annotation is None:
+            annotation = self._annotations[id(argument)] = Annotation(argument.annotation)
+        if annotation.open or type(parameter.scalar) in annotation.scalars:
+            return ""
+        try:
+            annotation.fit(argument.name, parameter)
+        except BindingError as error:
+            return error.reason
+        except UnpickleError as error:
+            return str(error)
+        return ""

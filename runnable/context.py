@@ -22,6 +22,7 @@ from runnable.nodes.task import outlast
 from runnable.opening import Opened, Opening
 from runnable.runlog import RunLog
 from runnable.scope import CURRENT, Run, Scope
+from runnable.signals import SIGNALS
 from runnable.store import CONTROL_KINDS, BaseRunLogStore, Owner
 from runnable.stream import Stream
 from runnable.tasks.base import cut, message_of, previews
@@ -89,6 +90,11 @@ class AsyncPipelineContext:
             RunCancelledError: If it was cancelled by somebody else.
             StoreError: If the store or the lease is gone.
         """
+        with SIGNALS.handled(self.cancel_from_anywhere):
+            return await self.complete()
+
+    async def complete(self) -> RunLog:
+        """`execute`, but for the signals, which whoever calls this handles."""
         task = await self._start(None)
         await self._see_through(task, "the task that awaited it was cancelled")
         await self._raise_failure(task)
@@ -123,6 +129,13 @@ class AsyncPipelineContext:
         if self._task is not None and not self._task.done() and not self._run.cancelled:
             self._run.cancelled = reason
             self._task.cancel(reason)
+
+    def cancel_from_anywhere(self, reason: str) -> None:
+        """End the run early, from another thread or a signal handler."""
+        if self._task is not None:
+            loop = self._task.get_loop()
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self.cancel, reason)
 
     async def _start(self, reader: Stream[Item] | None) -> asyncio.Task[None]:
         """Open the run and let it go."""
@@ -170,11 +183,15 @@ class AsyncPipelineContext:
         try:
             self._outcome = await Engine(executor).walk(self.dag, scope)
             self._record_end(self._outcome, scope)
-        except asyncio.CancelledError:
-            reason = self._run.cancelled or "its asyncio task was cancelled"
-            self._run.cancelled = reason
+        except (asyncio.CancelledError, KeyboardInterrupt) as error:
+            # An inline function is interrupted by KeyboardInterrupt; whoever waits for the run
+            # raises it again, once the end is in the journal.
+            interrupted = isinstance(error, KeyboardInterrupt)
+            told = "KeyboardInterrupt" if interrupted else "its asyncio task was cancelled"
+            self._run.cancelled = reason = self._run.cancelled or told
             self._journal.record("pipeline_cancelled", b',"reason":%b' % to_json(reason))
-            raise
+            if not interrupted:
+                raise
         finally:
             ROUTER.leave()
             await self._close()
@@ -272,7 +289,8 @@ class PipelineContext:
 
     def execute(self) -> RunLog:
         """Run to the end and give back the run log; raises what the async `execute` raises."""
-        return run_to_end(self._run.execute)
+        with SIGNALS.handled(self._run.cancel_from_anywhere):
+            return run_to_end(self._run.complete)
 
     def stream(self, on_disconnect: OnDisconnect = "cancel") -> Generator[Item, None, None]:
         """Run, in a thread of its own, and give out what is appended."""

@@ -296,10 +296,10 @@ class _Simplifier:
             plain.append(self.take(item))
         return plain
 
-    def _dumped(self, value: Any) -> object:
+    def _dumped(self, value: object) -> object:
         encoder = _encoder_of_type(type(value))
         if encoder is None:  # a dataclass with fields that pydantic does not know
-            return {field.name: getattr(value, field.name) for field in fields(value)}
+            return {field.name: getattr(value, field.name) for field in fields(cast("Any", value))}
         try:
             return encoder.dump_python((value,), mode="json", warnings=False)[0]
         except (ValueError, RecursionError) as error:

@@ -217,6 +217,7 @@ class Writer:
 
     def __init__(self, store: BaseRunLogStore, clock: Clock) -> None:
         self.store = store
+        self._inline = store.inline
         self._clock = clock
         self._loop = asyncio.get_running_loop()
         self._journals: set[Journal] = set()
@@ -250,15 +251,14 @@ class Writer:
 
     def commit(self, journal: Journal) -> asyncio.Future[None] | None:
         """Append what waits of that journal; a future unless it is done on return."""
-        self._dirty[journal] = None
-        alone = len(self._journals) == 1
-        if alone and self.store.inline and self._thread_commit is None:
-            self._flush()
+        if self._may_commit_here():
+            self._commit_here([journal])
             if journal.error is not None:
                 raise journal.error
             if journal.committed == journal.seq:
                 return None
-        elif self._turn is None and self._thread_commit is None:
+        self._dirty[journal] = None
+        if self._turn is None and self._thread_commit is None:
             self._turn = self._loop.call_soon(self._flush)
         waiting: asyncio.Future[None] = self._loop.create_future()
         journal.waiting.append((journal.seq, waiting))
@@ -271,12 +271,16 @@ class Writer:
             return
         late = self._clock.monotonic() - self._last > defaults.FLUSH_SECONDS
         if late or journal.bytes_waiting >= defaults.FLUSH_BYTES:
-            if len(self._journals) == 1 and self.store.inline:
-                self._flush()
+            if self._may_commit_here():
+                self._commit_here([journal])
             else:
                 self._turn = self._loop.call_soon(self._flush)
         elif self._timer is None:
             self._timer = self._loop.call_later(defaults.FLUSH_SECONDS, self._flush)
+
+    def _may_commit_here(self) -> bool:
+        """Whether one run is alone, with a store that can be asked on the loop."""
+        return len(self._journals) == 1 and self._inline and self._thread_commit is None
 
     def from_thread(self, function: Callable[..., None], *arguments: object) -> None:
         """Call a function on this writer's loop, from another thread."""
@@ -293,11 +297,14 @@ class Writer:
             return
         dirty, self._dirty = self._dirty, {}
         journals = [journal for journal in dirty if journal.pending and journal.error is None]
-        if not journals:
-            return
+        if journals:
+            self._commit_here(journals)
+
+    def _commit_here(self, journals: list[Journal]) -> None:
+        """Append what waits of these journals, at once if the store can, else in a thread."""
         batch = [journal.cut() for journal in journals]
         answers = None
-        if self.store.inline:
+        if self._inline:
             try:
                 answers = self.store.append_at_once(batch)
             except StoreError as error:
@@ -309,7 +316,8 @@ class Writer:
         if answers is None:
             self._thread_commit = self._loop.create_task(self._commit_in_thread(journals, batch))
         else:
-            self._answer(journals, batch, answers)
+            for journal, append, answer in zip(journals, batch, answers, strict=True):
+                journal.appended(append, answer)
 
     async def _commit_in_thread(self, journals: list[Journal], batch: list[Append]) -> None:
         try:
@@ -317,7 +325,8 @@ class Writer:
         except StoreError as error:
             self._fail(journals, error)
         else:
-            self._answer(journals, batch, answers)
+            for journal, append, answer in zip(journals, batch, answers, strict=True):
+                journal.appended(append, answer)
         finally:
             self._last = self._clock.monotonic()
             self._thread_commit = None
@@ -337,15 +346,6 @@ class Writer:
                     raise
             await self._clock.sleep(wait)
             wait = min(2 * wait, 2.0)
-
-    def _answer(
-        self,
-        journals: list[Journal],
-        batch: list[Append],
-        answers: Sequence[LeaseLostError | None],
-    ) -> None:
-        for journal, append, answer in zip(journals, batch, answers, strict=True):
-            journal.appended(append, answer)
 
     def _fail(self, journals: list[Journal], error: StoreError) -> None:
         for journal in journals:

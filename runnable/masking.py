@@ -185,7 +185,7 @@ class Forms:
 
     def mask(self, text: str) -> str:
         """The text with a mark for each stretch that forms cover."""
-        return _rendered(text, 0, len(text), self.spans(text)) if self.search(text) else text
+        return _rendered(text, 0, len(text), self.matches(text)) if self.search(text) else text
 
     def matches(self, text: str) -> Iterator[tuple[int, int]]:
         """The longest form at each place where one starts: start and end; they may overlap."""
@@ -197,22 +197,6 @@ class Forms:
                     yield start, start + len(form)
                     break
             found = self.search(text, start + 1)
-
-    def spans(self, text: str, covered: int = 0) -> list[tuple[int, int]]:
-        """The stretches that forms cover, those that overlap as one, in order.
-
-        Args:
-            text: Where to look.
-            covered: So many characters at its start belong to a stretch that began before it,
-                which is then the first one and starts at -1.
-        """
-        spans = [(-1, covered)] if covered else []
-        for start, end in self.matches(text):
-            if spans and start < spans[-1][1]:
-                spans[-1] = spans[-1][0], max(end, spans[-1][1])
-            else:
-                spans.append((start, end))
-        return spans
 
     def unfinished(self, text: str) -> int:
         """Where the text may begin a form that it does not finish; its length if nowhere."""
@@ -277,7 +261,8 @@ class StreamMasker:
 
     def _release(self, forms: Forms, text: str, until: int) -> list[str]:
         """The held chunks that end at or before that place of the held text."""
-        spans = forms.spans(text, self._covered)
+        # The rest of a form whose mark is out already comes first: it starts before the text.
+        spans = [(-1, self._covered), *forms.matches(text)]
         released: list[str] = []
         start = 0
         for chunk in self._held:
@@ -307,7 +292,7 @@ class ByteStreamMasker:
 
 
 def _rendered(text: str, start: int, end: int, spans: Iterable[tuple[int, int]]) -> str:
-    """That part of the text, with a mark where a span starts in it, and nothing of the spans."""
+    """That part of the text, nothing of the spans in it, a mark where one or several begin."""
     pieces: list[str] = []
     for begin, stop in spans:
         if stop <= start:

@@ -92,7 +92,7 @@ class Opening:
             RunnableError: For whatever is wrong before the first step, each in one sentence.
         """
         first_run = FIRST_RUN.take() and "RUNNABLE_STEP_PATH" not in self.environ
-        from_environ = self.environ if first_run else {}
+        from_environ: Mapping[str, str] = self.environ if first_run else {}
         resume = self.resume or from_environ.get("RUNNABLE_RETRY_RUN_ID", "")
         secrets = _secrets_of(graph, services.secrets)
         if resume:

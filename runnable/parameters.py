@@ -358,7 +358,7 @@ def _from_file(path: str) -> dict[str, Parameter]:
 def _from_text(text: str, variable: str) -> JsonParameter:
     try:
         return JsonParameter(from_json(text, allow_inf_nan=False))
-    except ValueError:
+    except (ValueError, TypeError):  # the latter if it is not even text
         return JsonParameter(text, place=variable)
 
 

@@ -48,7 +48,7 @@ class Record(NamedTuple):
     kind: str
     event: bytes
     values: bytes = b"null"
-    count: int = 1
+    count: int = 1  # pyright: ignore[reportIncompatibleMethodOverride] -- of a tuple, not used
 
     @property
     def last(self) -> int:

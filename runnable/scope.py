@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast
 
+from pydantic import JsonValue
 from pydantic_core import from_json, to_json
 
 from runnable import defaults
@@ -23,12 +24,13 @@ from runnable.exceptions import (
     RunCancelledError,
     RunnableError,
 )
+from runnable.loggers import task_logger
 from runnable.masking import Masker, StreamMasker
 from runnable.names import StepPath
+from runnable.parameters import ObjectParameter, Parameter
 from runnable.records import Batch, Head
 
 if TYPE_CHECKING:
-    from runnable.parameters import Parameter
     from runnable.pickler import BasePickler
     from runnable.runlog import RunLog
 
@@ -241,11 +243,11 @@ class Scope:
         """Record something of this task; `rest` is the JSON of the fields after `attempt`."""
         frame = self._frame
         if not frame:
-            frame = self._frame = b',"task_name":%b,"path":%b,"attempt":%d' % (
-                to_json(self.name),
-                to_json(self.path),
-                self.attempt,
-            )
+            name = path = to_json(self.name)
+            if self.path != self.name:
+                path = to_json(self.path)
+            frame = b',"task_name":%b,"path":%b,"attempt":%d' % (name, path, self.attempt)
+            self._frame = frame
         return self.run.sink.record(kind, frame + rest, values)
 
     def emit(self, chunk: object) -> bool:
@@ -286,7 +288,9 @@ class Scope:
                 self._bytes_heads = self._head("task_chunk", encoding="base64")
                 self.streamed = True
             return self.run.put(self._bytes_heads, payload, size)
-        return self._put_chunk(masker.mask_json(payload) if masker else payload, size)
+        return self._put_chunk(
+            masker.mask_json(cast("JsonValue", payload)) if masker else payload, size
+        )
 
     def finish_chunks(self) -> None:
         """Send what was held back because a secret might have begun in it."""
@@ -294,12 +298,24 @@ class Scope:
             for text in self._masker.finish():
                 self._put_chunk(text, len(text))
 
+    def pickled(self, value: object) -> ObjectParameter:
+        """A value that travels as a pickle, made by the run's pickler."""
+        pickler, kind = self.run.pickler, type(value)
+        return ObjectParameter(
+            pickler.dumps(value), f"{kind.__module__}.{kind.__qualname__}", pickler.loads
+        )
+
+    def warn(self, text: str) -> None:
+        """Put a warning into the step's log."""
+        masker = self.run.masker
+        self.log("stderr", f"WARNING {masker.mask(text) if masker else text}\n")
+
     async def room(self) -> None:
         """Wait until the reader has caught up."""
         await self.run.sink.room()
 
     def log(self, stream: Literal["stdout", "stderr"], text: str) -> None:
-        """Record what the task printed or logged; from whatever thread."""
+        """Record what the task printed or logged, masked already; from whatever thread."""
         if self.closed:
             return
         if self._logs is None:
@@ -307,11 +323,10 @@ class Scope:
         head = self._logs.get(stream)
         if head is None:
             head = self._logs[stream] = self._head("task_log", stream=stream)
-        masked = self.run.masker.mask(text) if self.run.masker else text
-        if not masked.isascii():
+        if not text.isascii():
             # A lone surrogate is a byte that was not UTF-8; JSON holds it as an escape in words.
-            masked = masked.encode("utf-8", "backslashreplace").decode()
-        self.run.put(head, masked, len(masked))
+            text = text.encode("utf-8", "backslashreplace").decode()
+        self.run.put(head, text, len(text))
 
     def _head(
         self,
@@ -393,9 +408,7 @@ class Current:
 
         It is registered nowhere, so that a million steps leave nothing behind.
         """
-        logger = logging.Logger(f"{defaults.LOGGER_NAME}.{self.path}", self._scope.log_level)
-        logger.parent = logging.getLogger()
-        return logger
+        return task_logger(f"{defaults.LOGGER_NAME}.{self.path}", self._scope.log_level)
 
     def secret(self, name: str) -> str:
         """The value of a secret that a step of the pipeline names.

@@ -16,7 +16,8 @@ from typing import TextIO, cast
 
 import pytest
 
-from runnable.capture import CUT, Router, Stream, task_logger
+from runnable.capture import CUT, Router, Stream
+from runnable.loggers import task_logger
 from runnable.defaults import FLUSH_BYTES, MAX_OUTPUT_BYTES
 from runnable.masking import MARK, Masker
 
@@ -580,6 +581,21 @@ def test_a_handler_that_raises_raises_as_it_would_without_us(
     assert sink.texts() == ["goes on\n"]
 
 
+def test_a_handler_that_logs_itself_is_not_captured_again(
+    world: World, root: logging.Logger
+) -> None:
+    class Chatty(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if record.name == "mine":
+                logging.getLogger("handler").error("on my way")
+                print("delivered", file=sys.stderr)
+
+    root.addHandler(Chatty())
+    sink = world.run(Recorder(), lambda: logging.getLogger("mine").warning("x"))
+    assert sink.entries == [("stderr", "WARNING mine: x\n")]
+    assert world.err.shown == b"delivered\n"
+
+
 def test_records_outside_of_any_scope_go_to_no_sink(world: World) -> None:
     logging.getLogger("mine").warning(SECRET)
     assert world.err.shown == f"{SECRET}\n".encode()
@@ -778,6 +794,18 @@ def test_a_handler_made_while_we_stood_in_works_after_we_left(
     router.leave()
     logger.warning("still there")
     assert streams[1].shown == b"still there\n"
+
+
+def test_a_stand_in_that_somebody_kept_routes_nothing_after_the_last_run(
+    streams: tuple[Terminal, Terminal],
+) -> None:
+    router = Router()
+    router.enter(current.get)
+    kept = sys.stdout
+    router.leave()
+    sink = World(router, *streams).run(Recorder(), lambda: print("x", file=kept, flush=True))
+    assert sink.entries == []
+    assert streams[0].shown == b"x\n"
 
 
 def test_a_process_without_streams_is_left_without(monkeypatch: pytest.MonkeyPatch) -> None:

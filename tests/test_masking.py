@@ -145,6 +145,14 @@ def test_a_secret_that_is_part_of_another_is_masked_with_it() -> None:
     assert masker.mask("outer-inner1-outer inner1 outer-") == f"{MARK} {MARK} outer-"
 
 
+def test_a_secret_that_is_the_beginning_of_another_is_masked_with_it() -> None:
+    masker = Masker({"SHORT": "begin1", "LONG": "begin1-and-more"})
+    assert masker.mask("begin1-and-more begin1-and") == f"{MARK} {MARK}-and"
+    assert stream(masker, ["begin1", "-and-more", "begin1", "-an", "!"]) == [
+        MARK, "", MARK, "-an", "!",
+    ]  # fmt: skip
+
+
 def test_secrets_that_overlap_in_a_text_leave_nothing_of_either() -> None:
     masker = Masker({"A": "abcdef", "B": "defghi"})
     assert masker.mask("<abcdefghi>") == f"<{MARK}>"
@@ -238,16 +246,18 @@ def chained() -> BaseException:
             "several", [second, other, command, ValueError("hunter22", 5, {"k": ("hunter22",)})]
         )
         group.__context__ = StubbornError()
+        group.__context__.__context__ = ValueError("context hunter22")
         second.__context__ = group  # a ring
         return group
 
 
 def everything_said(error: BaseException, seen: set[int] | None = None) -> str:
     seen = seen if seen is not None else set()
-    if id(error) in seen or isinstance(error, StubbornError):
+    if id(error) in seen:
         return ""
     seen.add(id(error))
-    said = f"{error} {error!r} {getattr(error, '__notes__', '')}"
+    stubborn = isinstance(error, StubbornError)
+    said = "" if stubborn else f"{error} {error!r} {getattr(error, '__notes__', '')}"
     linked = [error.__cause__, error.__context__]
     if isinstance(error, BaseExceptionGroup):
         linked += cast("BaseExceptionGroup[BaseException]", error).exceptions
@@ -260,6 +270,7 @@ def test_an_exception_is_masked_with_all_it_is_linked_to() -> None:
     Masker({"KEY": "hunter22"}).mask_exception(error)
     assert "hunter22" not in everything_said(error)
     assert f"failed: {MARK}" in everything_said(error)
+    assert f"context {MARK}" in everything_said(error)
     assert f"/tmp/{MARK}" in everything_said(error)
 
 

@@ -12,7 +12,7 @@ from runnable.blocking import in_store_thread
 from runnable.config import load_services
 from runnable.events import PipelineEvent, UnknownEvent
 from runnable.exceptions import InputError, RunInterruptedError
-from runnable.follow import follow_records
+from runnable.following import follow_records
 from runnable.leases import KEEPER
 from runnable.names import check_run_id
 from runnable.store import BaseRunLogStore, Lease, Owner

@@ -8,6 +8,7 @@ import reprlib
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from types import TracebackType
 from typing import Any, ClassVar, NamedTuple
 
 from pydantic_core import from_json, to_json
@@ -191,8 +192,9 @@ class BaseTaskType(TaskSettings, ABC):
             scope.closed = True
 
     async def _call_in_time(self, arguments: Bound, scope: Scope, seconds: float) -> object:
+        limit = asyncio.timeout(seconds)
         try:
-            async with asyncio.timeout(seconds) as limit:
+            async with limit:
                 return await self.call(arguments, scope)
         except TimeoutError as error:
             if not limit.expired():
@@ -246,6 +248,7 @@ class BaseTaskType(TaskSettings, ABC):
         began: float,
     ) -> Attempt:
         run, masker = scope.run, scope.run.masker
+        error.__traceback__ = _users_own(error.__traceback__)
         if masker:
             masker.mask_exception(error)
         will_retry = scope.retries_left > 0 and self.retryable(error)
@@ -267,6 +270,14 @@ class BaseTaskType(TaskSettings, ABC):
         values = to_json({"error": message, "traceback": trace, "duration": duration})
         scope.record("task_error", rest, values)
         return Attempt({}, (), inputs, error, will_retry, duration)
+
+
+def _users_own(trace: TracebackType | None) -> TracebackType | None:
+    """A traceback from the user's first frame on; the whole, if none is the user's."""
+    own = trace
+    while own is not None and own.tb_frame.f_globals.get("__name__", "").startswith("runnable."):
+        own = own.tb_next
+    return own or trace
 
 
 def message_of(error: BaseException) -> str:

@@ -9,18 +9,21 @@ import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import cached_property, lru_cache
 from types import CodeType
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, Final, Self, cast
 
 from pydantic import Field, model_validator
 
 from runnable.binding import Bound, Gathered, Signature, outputs_of
 from runnable.blocking import FUNCTIONS, Call, Chunked
 from runnable.exceptions import DefinitionError
-from runnable.parameters import ObjectParameter, Parameter
+from runnable.parameters import Parameter
 from runnable.scope import Scope
+from runnable.signals import SIGNALS
 from runnable.tasks.base import BaseTaskType
 
 Function = Callable[..., Any]
+
+_END: Final = object()
 
 
 class PythonTaskType(BaseTaskType):
@@ -83,7 +86,8 @@ class PythonTaskType(BaseTaskType):
         if signature.is_generator:
             return await self._stream_sync(function, arguments, scope)
         if scope.inline and self.timeout is None:
-            result = function(*arguments.args, **arguments.kwargs)
+            with SIGNALS.reaching(scope.run.thread):
+                result = function(*arguments.args, **arguments.kwargs)
         else:
             result = await _in_thread(lambda: function(*arguments.args, **arguments.kwargs), scope)
         return await self._settled(result, scope)
@@ -98,15 +102,14 @@ class PythonTaskType(BaseTaskType):
 
     def outputs(self, result: object, scope: Scope) -> dict[str, Parameter]:
         """The function's result, matched to `returns`."""
-        dump = _Dump(scope)
         if isinstance(result, Gathered):
             try:
-                return result.outputs(dump)
+                return result.outputs(scope.pickled)
             finally:
                 result.close()
         if not self.returns:
             return {}
-        return outputs_of(result, self.declared, self.signature, dump, _Warn(scope))
+        return outputs_of(result, self.declared, self.signature, scope.pickled, scope.warn)
 
     async def _stream(self, chunks: AsyncIterator[object], scope: Scope) -> Gathered:
         """Send each chunk as it comes, and gather what they come to."""
@@ -139,7 +142,11 @@ class PythonTaskType(BaseTaskType):
 
     async def _drain(self, chunks: Iterator[object], value: Gathered, scope: Scope) -> None:
         try:
-            for chunk in chunks:
+            while True:
+                with SIGNALS.reaching(scope.run.thread):
+                    chunk = next(chunks, _END)
+                if chunk is _END:
+                    break
                 if value.take(chunk) and not scope.emit(chunk):
                     await scope.room()
         finally:
@@ -158,8 +165,7 @@ class PythonTaskType(BaseTaskType):
             try:
                 for chunk in chunks:
                     # The function goes on while the loop reads: it may change what it gave.
-                    mine = copy.deepcopy(chunk) if isinstance(chunk, dict | list) else chunk
-                    if not chunked.put(mine):
+                    if not chunked.put(_snapshot(chunk)):
                         break
             finally:
                 chunks.close()
@@ -247,6 +253,10 @@ def _meaning(code: CodeType) -> str:
     return f"{code.co_code!r} {code.co_names} {code.co_varnames} {constants}"
 
 
+def _snapshot(chunk: object) -> object:
+    return copy.deepcopy(cast("object", chunk)) if isinstance(chunk, dict | list) else chunk
+
+
 async def _in_thread(function: Callable[[], object], scope: Scope) -> object:
     call = FUNCTIONS.call(function)
     try:
@@ -262,34 +272,6 @@ def _note_unfinished(call: Call[Any], scope: Scope) -> None:
         unfinished = scope.run.unfinished
         unfinished.add(call.over)
         call.over.add_done_callback(unfinished.discard)
-
-
-class _Dump:
-    """Pickles a returned value through the run's pickler."""
-
-    __slots__ = ("_scope",)
-
-    def __init__(self, scope: Scope) -> None:
-        self._scope = scope
-
-    def __call__(self, value: object) -> ObjectParameter:
-        pickler = self._scope.run.pickler
-        kind = type(value)
-        return ObjectParameter(
-            pickler.dumps(value), f"{kind.__module__}.{kind.__qualname__}", pickler.loads
-        )
-
-
-class _Warn:
-    """Puts a warning about a step into its log."""
-
-    __slots__ = ("_scope",)
-
-    def __init__(self, scope: Scope) -> None:
-        self._scope = scope
-
-    def __call__(self, text: str) -> None:
-        self._scope.log("stderr", f"WARNING {text}")
 
 
 __all__ = ["AsyncPythonTaskType", "PythonTaskType", "imported", "must_be_async"]

@@ -65,7 +65,7 @@ class TaskSettings(BaseModel):
         """Whether the task is tried again after that error."""
         wanted: Any = self.retry_on
         if isinstance(wanted, type | tuple | list):
-            kinds = tuple(wanted) if isinstance(wanted, list) else wanted
+            kinds = (wanted,) if isinstance(wanted, type) else tuple(cast("list[type]", wanted))
             return isinstance(error, kinds)
         return bool(wanted(error))
 

@@ -122,8 +122,8 @@ class BufferedRunLogStore(BaseRunLogStore):
         >>> store = BufferedRunLogStore()
         >>> run = RunRecord("doc-run", "demo", "", 0.0, Owner.current())
         >>> lease = store.create_run(run, Record(1, "pipeline_started", b"{}"))
-        >>> lease.epoch, lease.live, [record.seq for record in BufferedRunLogStore().read("doc-run")]
-        (1, True, [1])
+        >>> lease.epoch, [record.seq for record in BufferedRunLogStore().read("doc-run")]
+        (1, [1])
         >>> store.lease("doc-run", Owner.current(), "release", epoch=1).live
         False
         >>> store.delete_run("doc-run")

@@ -1,4 +1,4 @@
-"""The connections of this process to one database: who uses which, and what may go wrong there."""
+"""The connections of this process to one database: opened, shared, waited for, checkpointed."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import os
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, Protocol, TypeVar
+from typing import Final, TypeVar
 
 import apsw
 
 from runnable import defaults
-from runnable.exceptions import StoreError
-from runnable.extensions.run_log_store import sqlite_files, sqlite_schema
+from runnable.exceptions import LeaseLostError, StoreError
+from runnable.extensions.run_log_store import sqlite_files, sqlite_journal, sqlite_schema
+from runnable.extensions.run_log_store.sqlite_connection import Connection, connect
+from runnable.extensions.run_log_store.sqlite_errors import store_error
+from runnable.store import Append
 
 T = TypeVar("T")
 
@@ -23,17 +26,21 @@ BUSY_SECONDS: Final = 30.0
 """How long another program may hold the database before that is an error."""
 LONGEST_PAUSE: Final = 0.05
 """Seconds between two tries at a busy database, at most."""
+TRUNCATE_SECONDS: Final = 0.5
+"""How long a checkpoint that cuts the write-ahead log waits for those who use it."""
+
 CHECKPOINT_BYTES: Final = 4 * defaults.MIB
-"""The write-ahead log is copied to the database when about so much was appended to it."""
+"""The log is copied to the database when about so much was appended to it."""
 TRUNCATE_BYTES: Final = 24 * defaults.MIB
-"""Past this size the log is cut to nothing, which holds writers up for a moment."""
+"""A log past this size is cut to nothing, which holds writers up for a moment."""
 PRESSURE_BYTES: Final = 32 * defaults.MIB
-"""When so much was appended that is not copied yet, a writer copies before it goes on."""
+"""When so much was appended and not copied, a writer copies before it goes on."""
 BACKSTOP_BYTES: Final = 48 * defaults.MIB
 """The commit that finds the log so large copies it on the spot."""
 FRAME_BYTES: Final = sqlite_schema.PAGE_BYTES + 24
 COMMIT_BYTES: Final = 3 * FRAME_BYTES
 """What a commit adds to the log beside the bodies of its rows, more or less."""
+
 IDLE_READERS: Final = 2
 
 
@@ -44,61 +51,342 @@ class Seat:
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.connection: apsw.Connection | None = None
-
-
-class Waker(Protocol):
-    """Who makes the checkpoints of all databases, away from the writers."""
-
-    def __call__(self, database: Database, /) -> None:
-        """Make one soon; called at most once until it has begun."""
-        ...
+        self.connection: Connection | None = None
 
 
 class Database:
     """The connections of this process to one database.
 
+    One appends; one takes and renews leases, so that a long append does not hold those up; one
+    copies the write-ahead log; and there are a few to read with. None waits inside SQLite while
+    another thread may want it: who finds the database busy lets go and tries again.
+
     Args:
         path: Its file, absolute, without symbolic links; it is made if it is not there.
-        wake: Has a checkpoint made by a thread.
+        wake: Has a thread call `checkpoint` soon.
     """
 
-    def __init__(self, path: Path, wake: Waker) -> None:
+    def __init__(self, path: Path, wake: Callable[[Database], None]) -> None:
         self.path, self.name = path, str(path)
         self.writer, self.side, self.copier = Seat(), Seat(), Seat()
-        self.synchronous = "NORMAL"
         self.lost_in_fork = False
         self.log_bytes = 0
         """About how much was appended to the write-ahead log and is not copied yet."""
-        self._wake = wake
-        self._woken = False
         self._pressure = PRESSURE_BYTES
+        self._synchronous = "NORMAL"
+        self._wake, self._woken = wake, False
         self._opening = threading.Lock()
-        self._place: tuple[int, int] | None = None
-        self._size = 0
-        self._readers: list[apsw.Connection] = []
+        self._inode = self._device = self._size = -1
+        self._pool = threading.Condition(threading.Lock())
+        self._readers: list[Connection] = []
         self._reading = 0
-        self._pool = threading.Condition()
 
     def require_power(self) -> None:
-        """From now on a commit outlives a loss of power, for whoever writes."""
-        if self.synchronous != "FULL":
-            self.synchronous = "FULL"
+        """From now on each commit outlives a loss of power."""
+        if self._synchronous != "FULL":
+            self._synchronous = "FULL"
             for seat in (self.writer, self.side):
                 with seat.lock:
                     seat.connection = None
 
+    def append_at_once(self, batch: Sequence[Append]) -> list[LeaseLostError | None] | None:
+        """Append without waiting: None if another thread or process would have to be waited for.
+
+        Raises:
+            StoreError: If the database fails.
+        """
+        seat = self.writer
+        if self.log_bytes > self._pressure or not seat.lock.acquire(blocking=False):
+            return None
+        try:
+            connection = seat.connection
+            if connection is None or not self._in_place():
+                return None
+            answers, size = sqlite_journal.append(connection, batch)
+        except apsw.BusyError:
+            return None
+        except apsw.Error as error:
+            raise store_error(self.path, error) from error
+        finally:
+            seat.lock.release()
+        self._note(size)
+        return answers
+
+    def append(self, batch: Sequence[Append]) -> list[LeaseLostError | None]:
+        """Append, waiting up to 30 s for other writers.
+
+        Raises:
+            StoreError: If the database fails, or stays busy.
+        """
+        if self.log_bytes > self._pressure:
+            self._relieve()
+        answers, size = self._patiently(
+            self.writer, lambda connection: sqlite_journal.append(connection, batch)
+        )
+        self._note(size)
+        return answers
+
+    def transact(self, work: Callable[[Connection], T], size: int = 0) -> T:
+        """Call `work` in a write transaction, waiting up to 30 s for other writers.
+
+        Args:
+            work: What to do; it may be called again if the database turns out to be busy.
+            size: How many bytes it writes, if they are many.
+
+        Raises:
+            StoreError: If the database fails, or stays busy.
+        """
+
+        def in_transaction(connection: Connection) -> T:
+            with _transaction(connection, "BEGIN IMMEDIATE"):
+                self._check_version(connection)
+                return work(connection)
+
+        if self.log_bytes > self._pressure:
+            self._relieve()
+        answer = self._patiently(self.side, in_transaction)
+        self._note(size)
+        return answer
+
+    @contextmanager
+    def reading(self) -> Generator[Connection]:
+        """A connection inside a read transaction; never held while a caller has the word.
+
+        Raises:
+            StoreError: If the database fails.
+        """
+        with self._pool:
+            self._reading += 1
+            connection = self._readers.pop() if self._readers else None
+        try:
+            if connection is None:
+                connection = self._connect(BUSY_SECONDS)
+            else:
+                self.check_place()
+            with _transaction(connection, "BEGIN"):
+                self._check_version(connection)
+                yield connection
+        except apsw.Error as error:
+            connection = None
+            raise store_error(self.path, error) from error
+        finally:
+            with self._pool:
+                self._reading -= 1
+                if connection is not None and len(self._readers) < IDLE_READERS:
+                    self._readers.append(connection)
+                self._pool.notify_all()
+
+    def checkpoint(self) -> None:
+        """Copy the write-ahead log to the database; one that has grown large is cut, too.
+
+        Raises:
+            StoreError: If the database fails.
+        """
+        self._woken = False
+        try:
+            with self.copier.lock:
+                self._copy(self._ready(self.copier))
+        except apsw.BusyError:
+            self.log_bytes = 0  # somebody else is at it
+        except apsw.Error as error:
+            raise store_error(self.path, error) from error
+
+    def is_in_place(self) -> bool:
+        """Whether the file is the one that was opened, or none was yet."""
+        return self._inode == -1 or self._in_place()
+
     def check_place(self) -> None:
-        """See that the file is still where it was opened, and no smaller.
+        """See that the file is where it was opened, and whole.
 
         Raises:
             StoreError: If it was deleted, replaced or truncated.
         """
+        if self._in_place():
+            return
+        found = sqlite_files.check_file(self.path)
+        if found is None:
+            raise self._moved("was deleted")
+        if (found.st_ino, found.st_dev) != (self._inode, self._device):
+            raise self._moved("was replaced by another file")
+        # Smaller than it was: somebody ran VACUUM, or cut it off.
+        with _closing(self._open(BUSY_SECONDS)) as connection:
+            answer = connection.execute("PRAGMA quick_check(1)").get
+        if answer != "ok":
+            raise sqlite_schema.damaged(self.path, f"it was cut off: {answer}")
+        self._size = found.st_size
+
+    def close(self) -> None:
+        """Close the connections that no thread is using; they are opened again when needed."""
+        if self.quiesce(1.0):
+            self.let_go()
+
+    def quiesce(self, seconds: float) -> bool:
+        """Close all connections and let nobody open one until `let_go`.
+
+        Returns:
+            Whether that was possible; if not, a thread used one for all that time.
+        """
+        locks = [seat.lock for seat in self._seats]
+        held = [lock for lock in locks if lock.acquire(timeout=seconds)]
+        self._pool.acquire()
+        if len(held) == len(locks) and self._pool.wait_for(lambda: not self._reading, seconds):
+            for connection in self.take_connections():
+                with suppress(apsw.Error):
+                    connection.close()
+            return True
+        self._pool.release()
+        for lock in held:
+            lock.release()
+        return False
+
+    def let_go(self) -> None:
+        """Let connections be opened again, after `quiesce`."""
+        self._pool.release()
+        for seat in self._seats:
+            seat.lock.release()
+
+    def take_connections(self) -> list[Connection]:
+        """Its connections, which it then has no more."""
+        taken, self._readers = self._readers, []
+        for seat in self._seats:
+            if seat.connection is not None:
+                taken.append(seat.connection)
+                seat.connection = None
+        return taken
+
+    def lose_in_fork(self) -> list[Connection]:
+        """In a child that a fork left with connections of its parent: use none any more.
+
+        Returns:
+            The connections, which must be kept: to close one would break the parent's locks.
+        """
+        self.lost_in_fork = True
+        self._pool, self._opening = threading.Condition(threading.Lock()), threading.Lock()
+        self._reading = 0
+        for seat in self._seats:
+            seat.lock = threading.Lock()
+        return self.take_connections()
+
+    @property
+    def _seats(self) -> tuple[Seat, Seat, Seat]:
+        return self.writer, self.side, self.copier
+
+    def _in_place(self) -> bool:
         try:
             found = os.stat(self.name)
-        except OSError as error:
-            raise self._moved("was deleted, or cannot be reached any more") from error
-        if found.st_ino != self._inode or found.st_dev != self._device:
-            raise self._moved("was replaced by another file")
-        if found.st_size != self._size:
-            self._resized(found.st_size)
+        except OSError:
+            return False
+        if found.st_size < self._size:
+            return False
+        self._size = found.st_size
+        return found.st_ino == self._inode and found.st_dev == self._device
+
+    def _moved(self, how: str) -> StoreError:
+        return StoreError(
+            self.name,
+            f"the database {how} while it was in use",
+            "Put it back, or start this process again to go on with what is there now.",
+        )
+
+    def _patiently(self, seat: Seat, work: Callable[[Connection], T]) -> T:
+        """Call `work` with the seat's connection, again and again while the database is busy."""
+        deadline, pause = time.monotonic() + BUSY_SECONDS, 0.001
+        while True:
+            try:
+                with seat.lock:
+                    return work(self._ready(seat))
+            except apsw.BusyError as error:
+                if time.monotonic() > deadline:
+                    raise store_error(self.path, error) from error
+            except apsw.Error as error:
+                raise store_error(self.path, error) from error
+            time.sleep(random.uniform(pause / 2, pause))
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    def _ready(self, seat: Seat) -> Connection:
+        if seat.connection is None:
+            seat.connection = self._connect(0)
+        else:
+            self.check_place()
+        return seat.connection
+
+    def _connect(self, busy_seconds: float) -> Connection:
+        """A new connection; the first one makes the database if need be, and checks it."""
+        if self.lost_in_fork:
+            raise StoreError(
+                self.name,
+                "it was in use when this process was forked, so that it cannot be used here",
+                "Start such processes with the method 'spawn', or before the first run.",
+            )
+        with self._opening:
+            if self._inode != -1:
+                self.check_place()
+                return self._open(busy_seconds)
+            return self._open_first(busy_seconds)
+
+    def _open_first(self, busy_seconds: float) -> Connection:
+        found = sqlite_files.check_file(self.path)
+        if found is None:
+            try:
+                sqlite_schema.create(self.path)
+            except OSError as error:
+                raise sqlite_files.failure(self.path, "it cannot be made", error) from error
+            found = sqlite_files.check_file(self.path)
+        connection = self._open(busy_seconds)
+        sqlite_schema.check(connection, self.path)
+        if found is None:
+            raise self._moved("was deleted")
+        self._inode, self._device, self._size = found.st_ino, found.st_dev, found.st_size
+        return connection
+
+    def _open(self, busy_seconds: float) -> Connection:
+        connection = connect(self.name)
+        connection.set_busy_timeout(int(BUSY_SECONDS * 1000))
+        connection.execute(f"PRAGMA synchronous={self._synchronous}; PRAGMA cell_size_check=ON")
+        connection.set_busy_timeout(int(busy_seconds * 1000))
+        connection.wal_autocheckpoint(BACKSTOP_BYTES // FRAME_BYTES)
+        return connection
+
+    def _check_version(self, connection: Connection) -> None:
+        if sqlite_schema.is_newer(connection):
+            sqlite_schema.check(connection, self.path)
+
+    def _note(self, size: int) -> None:
+        """So much was appended: have it copied when it is much."""
+        self.log_bytes += COMMIT_BYTES + size
+        if self.log_bytes > CHECKPOINT_BYTES and not self._woken:
+            self._woken = True
+            self._wake(self)
+
+    def _copy(self, connection: Connection) -> None:
+        frames, copied = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        if frames * FRAME_BYTES > TRUNCATE_BYTES:
+            connection.set_busy_timeout(int(TRUNCATE_SECONDS * 1000))
+            with suppress(apsw.BusyError):
+                frames, copied = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        self.log_bytes = max(0, frames - copied) * FRAME_BYTES
+
+    def _relieve(self) -> None:
+        """Copy the log before it is appended to; one that a reader holds back may grow on."""
+        self.checkpoint()
+        self._pressure = max(PRESSURE_BYTES, self.log_bytes + PRESSURE_BYTES // 4)
+
+
+@contextmanager
+def _transaction(connection: Connection, begin: str) -> Generator[None]:
+    connection.execute(begin)
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+@contextmanager
+def _closing(connection: Connection) -> Generator[Connection]:
+    try:
+        yield connection
+    finally:
+        connection.close()

@@ -13,8 +13,9 @@ from runnable import defaults
 from runnable.exceptions import StoreError
 
 NETWORK_FILE_SYSTEMS: Final = frozenset(
-    "9p afs beegfs ceph cifs coda davfs fuse.ceph fuse.glusterfs fuse.rclone fuse.s3fs fuse.sshfs "
-    "gfs2 glusterfs gpfs lustre ncpfs nfs nfs4 ocfs2 smb2 smb3 smbfs".split()
+    {"9p", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "gfs2", "glusterfs", "gpfs", "lustre"}
+    | {"ncpfs", "nfs", "nfs4", "ocfs2", "smb2", "smb3", "smbfs"}
+    | {f"fuse.{kind}" for kind in ("ceph", "glusterfs", "rclone", "s3fs", "sshfs")}
 )
 """Where the memory and the locks that a write-ahead log needs do not reach the other machine."""
 
@@ -208,7 +209,7 @@ def _check_file_system(path: Path) -> None:
     if kind in NETWORK_FILE_SYSTEMS:
         raise StoreError(
             str(path),
-            f"it lies on a network file system ({kind}), where SQLite's write-ahead log is not safe",
+            f"it lies on a network file system ({kind}), where SQLite's log is not safe",
             "Set a path on a local disk for the run-log store.",
         )
 

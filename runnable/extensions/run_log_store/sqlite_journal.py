@@ -5,28 +5,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-import apsw
-
 from runnable.events import END_STATUS
 from runnable.exceptions import JournalCorruptError, LeaseLostError, StoreError
 from runnable.extensions.run_log_store import sqlite_runs
+from runnable.extensions.run_log_store.sqlite_connection import Connection
 from runnable.records import CHUNKS, Record, pack, unpack
-from runnable.store import Append
+from runnable.store import Append, Lease
 
 PAGE_ROWS: Final = 256
 PAGE_BYTES: Final = 1 << 20
-"""A page is what is read in one transaction: so many rows, or bytes and the row that passes them."""
+"""What is read in one transaction: so many rows, or bytes and the row that passes them."""
 
 # The lease and the last seq are looked up in the statement that appends, so that no other
 # transaction can come between; where they differ there is no key, and NOT NULL lets the row fall.
 # One statement, its own transaction: a BEGIN and a COMMIT around it cost as much as the look-ups.
-_APPEND: Final = """
-INSERT OR IGNORE INTO {table} VALUES((
-    SELECT key FROM runs WHERE run_id=?1 AND epoch=?5 AND ?6=max(
-        coalesce((SELECT last FROM journal WHERE run=key ORDER BY seq DESC LIMIT 1), 0),
-        coalesce((SELECT last FROM chunks WHERE run=key ORDER BY seq DESC LIMIT 1), 0))),
-    ?2, ?3, ?4)
-"""
+_APPEND: Final = (
+    "INSERT OR IGNORE INTO {table} VALUES((SELECT key FROM runs WHERE run_id=?1 AND epoch=?5 "
+    "AND ?6=max(ifnull((SELECT last FROM journal WHERE run=key ORDER BY seq DESC LIMIT 1),0),"
+    "ifnull((SELECT last FROM chunks WHERE run=key ORDER BY seq DESC LIMIT 1),0))),?2,?3,?4)"
+)
 _APPEND_CONTROL: Final = _APPEND.format(table="journal")
 _APPEND_CHUNKS: Final = _APPEND.format(table="chunks")
 
@@ -54,6 +51,10 @@ WHERE run=:run AND seq<=:end AND last>:position AND seq>=coalesce(
 """
 
 
+_Rowed = tuple[str, int, int, bytes]
+"""A row to append: the statement, first seq, last seq, body."""
+
+
 class Row(NamedTuple):
     """Records that follow each other, as one row holds them."""
 
@@ -62,11 +63,13 @@ class Row(NamedTuple):
     body: bytes
 
 
-def append(connection: apsw.Connection, batch: Sequence[Append]) -> list[LeaseLostError | None]:
+def append(
+    connection: Connection, batch: Sequence[Append]
+) -> tuple[list[LeaseLostError | None], int]:
     """Append the records of several runs in one transaction.
 
     Returns:
-        For each entry, why it was refused, or None if it is in the journal.
+        For each entry, why it was refused, or None if it is in the journal; and the bytes.
 
     Raises:
         apsw.BusyError: If another connection is writing; nothing was appended.
@@ -75,32 +78,22 @@ def append(connection: apsw.Connection, batch: Sequence[Append]) -> list[LeaseLo
     if len(batch) == 1:
         entry = batch[0]
         rows = _rows(entry)
-        if len(rows) == 1 and not (entry.release or entry.records[-1].kind in END_STATUS):
-            if _append_row(connection, entry, entry.expected, *rows[0]):
-                return [None]
-            return [_judge(connection, entry)]
-    made = [_rows(entry) for entry in batch]
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        answers = [
-            _append_entry(connection, entry, rows) for entry, rows in zip(batch, made, strict=True)
-        ]
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
-    return answers
+        if len(rows) == 1 and not entry.release and entry.records[-1].kind not in END_STATUS:
+            row = rows[0]
+            if _append_row(connection, entry.lease, entry.expected, row):
+                return [None], len(row[3])
+            return [_judge(connection, entry)], 0
+    return _append_all(connection, batch)
 
 
-def append_first(connection: apsw.Connection, key: int, first: Record) -> None:
+def append_first(connection: Connection, key: int, first: Record) -> None:
     """Append the record that opens a life of a run, in a transaction that began before."""
     connection.execute(
         "INSERT INTO journal VALUES(?,?,?,?)", (key, first.seq, first.last, first.to_line())
     )
 
 
-def last_seq(connection: apsw.Connection, run_id: str, key: int, run: sqlite_runs.Run) -> int:
+def last_seq(connection: Connection, run_id: str, key: int, run: sqlite_runs.Run) -> int:
     """The last seq in the journal of a run; call it in a transaction.
 
     Raises:
@@ -119,7 +112,7 @@ def last_seq(connection: apsw.Connection, run_id: str, key: int, run: sqlite_run
 
 
 def read_page(
-    connection: apsw.Connection, key: int, position: int, end: int, *, chunks: bool
+    connection: Connection, key: int, position: int, end: int, *, chunks: bool
 ) -> tuple[list[Row], int]:
     """The next rows with a last seq above `position`, and how far they reach.
 
@@ -130,28 +123,49 @@ def read_page(
         end: The last seq to read.
         chunks: Whether batches of chunks are wanted.
     """
-    rows: list[Row] = []
     where = {"run": key, "position": position, "end": end}
-    size = found = 0
+    found: list[Row] = []
+    size = 0
     cursor = connection.execute(_ALL if chunks else _CONTROL, where)
     for row in cursor:
-        found += 1
-        if row[1] > position:
-            rows.append(Row(*row))
-            size += len(row[2])
-            if size > PAGE_BYTES:
-                cursor.close()
-                break
-    else:
-        if found < PAGE_ROWS:
-            return rows, end
-    return rows, rows[-1].last if rows else position
+        found.append(Row(*row))
+        size += len(row[2]) if row[1] > position else 0
+        if size > PAGE_BYTES:
+            cursor.close()
+            break
+    rows = [row for row in found if row.last > position]
+    is_last = size <= PAGE_BYTES and len(found) < PAGE_ROWS
+    return rows, end if is_last else rows[-1].last
 
 
-def chunks_between(connection: apsw.Connection, key: int, position: int, end: int) -> int:
-    """How many of the seqs after `position`, up to `end`, are those of chunks and log lines."""
-    where = {"run": key, "position": position, "end": end}
-    return int(connection.execute(_CHUNKS_BETWEEN, where).get)
+def missing(
+    connection: Connection,
+    key: int,
+    rows: Sequence[Row],
+    position: int,
+    reached: int,
+    *,
+    chunks: bool,
+) -> int:
+    """How many seqs after `position`, up to `reached`, are in no row; call it in the transaction.
+
+    Args:
+        connection: The connection that the rows were read with.
+        key: The run.
+        rows: What `read_page` gave.
+        position: The last seq that was read before.
+        reached: How far the rows reach.
+        chunks: Whether batches of chunks are among the rows; if not, they are counted.
+    """
+    gaps, at = 0, position
+    for row in rows:
+        gaps += abs(max(row.seq, position + 1) - at - 1)  # two rows must not overlap either
+        at = row.last
+    gaps += reached - at
+    if chunks or not gaps:
+        return gaps
+    where = {"run": key, "position": position, "end": reached}
+    return gaps - int(connection.execute(_CHUNKS_BETWEEN, where).get)
 
 
 def records_of(row: Row, run_id: str) -> list[Record]:
@@ -171,58 +185,59 @@ def records_of(row: Row, run_id: str) -> list[Record]:
     return records
 
 
-def _rows(entry: Append) -> list[tuple[bool, int, int, bytes]]:
-    """The rows for an entry: whether of chunks, first seq, last seq, body.
-
-    A batch of chunks is a row, and so are the control records between two.
-    """
-    records = entry.records
+def _rows(entry: Append) -> list[_Rowed]:
+    """The rows for an entry: a batch of chunks is one, and so are the records between two."""
     following = entry.expected + 1
     together: list[Record] = []
-    rows: list[tuple[bool, int, int, bytes]] = []
-    for record in records:
+    rows: list[_Rowed] = []
+    for record in entry.records:
         seq, kind, _, _, count = record
         if seq != following:
-            raise StoreError(
-                f"run {entry.lease.run_id!r}", f"a record has the seq {seq} and not {following}"
-            )
+            run = f"run {entry.lease.run_id!r}"
+            raise StoreError(run, f"a record to append has the seq {seq} and not {following}")
         following += count
         if kind != CHUNKS:
             together.append(record)
             continue
         if together:
-            rows.append((False, together[0].seq, seq - 1, pack(together)))
+            rows.append((_APPEND_CONTROL, together[0].seq, seq - 1, pack(together)))
             together = []
-        rows.append((True, seq, following - 1, record.to_line()))
+        rows.append((_APPEND_CHUNKS, seq, following - 1, record.to_line()))
     if together:
-        rows.append((False, together[0].seq, following - 1, pack(together)))
+        rows.append((_APPEND_CONTROL, together[0].seq, following - 1, pack(together)))
     return rows
 
 
-def _append_row(
-    connection: apsw.Connection,
-    entry: Append,
-    expected: int,
-    chunks: bool,
-    seq: int,
-    last: int,
-    body: bytes,
-) -> bool:
-    """Append one row if the lease and the last seq are as they should; whether they were."""
-    lease = entry.lease
-    connection.execute(
-        _APPEND_CHUNKS if chunks else _APPEND_CONTROL,
-        (lease.run_id, seq, last, body, lease.epoch, expected),
-    )
+def _append_row(connection: Connection, lease: Lease, expected: int, row: _Rowed) -> bool:
+    """Append one row if the lease and the last seq are as they should be; whether they were."""
+    statement, seq, last, body = row
+    connection.execute(statement, (lease.run_id, seq, last, body, lease.epoch, expected))
     return connection.changes() == 1
 
 
+def _append_all(
+    connection: Connection, batch: Sequence[Append]
+) -> tuple[list[LeaseLostError | None], int]:
+    made = [_rows(entry) for entry in batch]
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        answers = [
+            _append_entry(connection, entry, rows) for entry, rows in zip(batch, made, strict=True)
+        ]
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return answers, sum(len(row[3]) for rows in made for row in rows)
+
+
 def _append_entry(
-    connection: apsw.Connection, entry: Append, rows: list[tuple[bool, int, int, bytes]]
+    connection: Connection, entry: Append, rows: Sequence[_Rowed]
 ) -> LeaseLostError | None:
     expected = entry.expected
     for row in rows:
-        if not _append_row(connection, entry, expected, *row):
+        if not _append_row(connection, entry.lease, expected, row):
             if row is not rows[0]:
                 raise JournalCorruptError(entry.lease.run_id, row[1], "it is there already")
             return _judge(connection, entry)
@@ -243,7 +258,7 @@ def _append_entry(
     return None
 
 
-def _judge(connection: apsw.Connection, entry: Append) -> LeaseLostError | None:
+def _judge(connection: Connection, entry: Append) -> LeaseLostError | None:
     """Whether a refused entry is there already, because the answer to an earlier try was lost."""
     run_id, wanted = entry.lease.run_id, list(entry.records)
     known = sqlite_runs.find(connection, run_id)

@@ -14,6 +14,7 @@ import apsw
 from runnable import defaults
 from runnable.events import EndStatus
 from runnable.exceptions import JournalCorruptError
+from runnable.extensions.run_log_store.sqlite_connection import Connection
 from runnable.store import Lease, Owner, RunRecord, RunSummary
 
 
@@ -105,7 +106,7 @@ def now() -> float:
     return _clock()
 
 
-def find(connection: apsw.Connection, run_id: str) -> tuple[int, Run] | None:
+def find(connection: Connection, run_id: str) -> tuple[int, Run] | None:
     """The key and the row of a run, or None if there is none.
 
     Raises:
@@ -114,24 +115,24 @@ def find(connection: apsw.Connection, run_id: str) -> tuple[int, Run] | None:
     for row in connection.execute(f"{_SELECT} WHERE run_id=?", (run_id,)):
         return _checked(row, run_id)
     # Rare enough to look twice: a damaged index must not make a run vanish.
-    for row in connection.execute(f"{_SELECT} NOT INDEXED WHERE run_id=?", (run_id,)):
+    if connection.execute("SELECT key FROM runs NOT INDEXED WHERE run_id=?", (run_id,)).get:
         raise JournalCorruptError(run_id, 0, "the index of the runs does not know it")
     return None
 
 
-def insert(connection: apsw.Connection, run: Run) -> int:
+def insert(connection: Connection, run: Run) -> int:
     """Add a row; its key."""
     connection.execute(_INSERT, (*_values(run), run.checksum()))
     return connection.last_insert_rowid()
 
 
-def update(connection: apsw.Connection, key: int, run: Run) -> None:
+def update(connection: Connection, key: int, run: Run) -> None:
     """Write a row again."""
     connection.execute(_UPDATE, (*_values(run), run.checksum(), key))
 
 
 def page(
-    connection: apsw.Connection, before: int | None, ended: str | None, tag: str | None, limit: int
+    connection: Connection, before: int | None, ended: str | None, tag: str | None, limit: int
 ) -> tuple[list[Run], int | None]:
     """Runs, the newest first, and the key before which to go on, or None if there are no more.
 
@@ -155,7 +156,7 @@ def page(
 
 
 def _rows_one_by_one(
-    connection: apsw.Connection, wanted: dict[str, Any], limit: int
+    connection: Connection, wanted: dict[str, Any], limit: int
 ) -> tuple[list[tuple[Any, ...]], int | None]:
     """The rows that can still be read where a page of the file is damaged."""
     highest = int(connection.execute("SELECT seq FROM sqlite_sequence WHERE name='runs'").get or 0)

@@ -6,9 +6,8 @@ import secrets
 from pathlib import Path
 from typing import Final
 
-import apsw
-
 from runnable.exceptions import StoreError
+from runnable.extensions.run_log_store.sqlite_connection import Connection, connect
 from runnable.extensions.run_log_store.sqlite_files import make_file, publish
 
 APPLICATION_ID: Final = 0x52756E73
@@ -22,17 +21,25 @@ PAGE_BYTES: Final = 2_048
 # runs then writes a page or two, where a table in the order of the runs would write one of each.
 # Their indexes hold all that an append and a reader of control records look up. A key is never
 # given twice, so that what is read under one cannot become another run's.
+_RECORDS: Final = (
+    "(run INTEGER NOT NULL, seq INTEGER NOT NULL, last INTEGER NOT NULL, body BLOB NOT NULL, "
+    "UNIQUE(run, seq, last))"
+)
+_RUNS: Final = (
+    "(key INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT NOT NULL UNIQUE, pipeline TEXT NOT NULL, "
+    "tag TEXT NOT NULL, created REAL NOT NULL, epoch INTEGER NOT NULL, owner TEXT NOT NULL, "
+    "held INTEGER NOT NULL, expires REAL NOT NULL, boot TEXT NOT NULL, cancel TEXT NOT NULL, "
+    "ended TEXT NOT NULL, seq INTEGER NOT NULL, crc INTEGER NOT NULL)"
+)
+_BLOBS: Final = (
+    "(run_id TEXT NOT NULL, digest TEXT NOT NULL, part INTEGER NOT NULL, body BLOB NOT NULL, "
+    "UNIQUE(run_id, digest, part))"
+)
 TABLES: Final = (
-    "CREATE TABLE runs(key INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT NOT NULL UNIQUE, "
-    "pipeline TEXT NOT NULL, tag TEXT NOT NULL, created REAL NOT NULL, epoch INTEGER NOT NULL, "
-    "owner TEXT NOT NULL, held INTEGER NOT NULL, expires REAL NOT NULL, boot TEXT NOT NULL, "
-    "cancel TEXT NOT NULL, ended TEXT NOT NULL, seq INTEGER NOT NULL, crc INTEGER NOT NULL)",
-    "CREATE TABLE journal(run INTEGER NOT NULL, seq INTEGER NOT NULL, last INTEGER NOT NULL, "
-    "body BLOB NOT NULL, UNIQUE(run, seq, last))",
-    "CREATE TABLE chunks(run INTEGER NOT NULL, seq INTEGER NOT NULL, last INTEGER NOT NULL, "
-    "body BLOB NOT NULL, UNIQUE(run, seq, last))",
-    "CREATE TABLE blobs(run_id TEXT NOT NULL, digest TEXT NOT NULL, part INTEGER NOT NULL, "
-    "body BLOB NOT NULL, UNIQUE(run_id, digest, part))",
+    f"CREATE TABLE runs{_RUNS}",
+    f"CREATE TABLE journal{_RECORDS}",
+    f"CREATE TABLE chunks{_RECORDS}",
+    f"CREATE TABLE blobs{_BLOBS}",
 )
 
 
@@ -46,7 +53,7 @@ def create(path: Path) -> None:
     made = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     make_file(made)
     try:
-        connection = apsw.Connection(str(made), flags=apsw.SQLITE_OPEN_READWRITE)
+        connection = connect(str(made))
         try:
             # Nothing is lost if this is cut short: the file has no name yet.
             connection.execute("PRAGMA synchronous=OFF; PRAGMA journal_mode=MEMORY")
@@ -61,7 +68,7 @@ def create(path: Path) -> None:
         made.unlink(missing_ok=True)
 
 
-def check(connection: apsw.Connection, path: Path) -> None:
+def check(connection: Connection, path: Path) -> None:
     """See that the database is one of ours, whole, and of a version that is known.
 
     Raises:
@@ -86,10 +93,15 @@ def check(connection: apsw.Connection, path: Path) -> None:
             "Upgrade runnable, or set another path for the run-log store.",
         )
     found = connection.execute(
-        "SELECT sql FROM sqlite_schema WHERE type='table' AND name NOT LIKE 'sqlite_%' ORDER BY rowid"
+        "SELECT sql FROM sqlite_schema WHERE type='table' AND name<>'sqlite_sequence' "
+        "ORDER BY rowid"
     )
     if version != VERSION or tuple(sql for (sql,) in found) != TABLES:
         raise damaged(path, "its tables are not as they were made")
+    log = path.with_name(f"{path.name}-wal")
+    wanted = connection.pragma("page_count") * PAGE_BYTES
+    if not (log.exists() and log.stat().st_size) and wanted > path.stat().st_size:
+        raise damaged(path, "it is shorter than it was")
     if connection.readonly("main"):
         raise StoreError(
             str(path),
@@ -98,7 +110,7 @@ def check(connection: apsw.Connection, path: Path) -> None:
         )
 
 
-def is_newer(connection: apsw.Connection) -> bool:
+def is_newer(connection: Connection) -> bool:
     """Whether a newer version has changed the tables meanwhile."""
     return _number(connection, "user_version") != VERSION
 
@@ -112,5 +124,5 @@ def damaged(path: Path, how: str) -> StoreError:
     )
 
 
-def _number(connection: apsw.Connection, pragma: str) -> int:
+def _number(connection: Connection, pragma: str) -> int:
     return int(connection.pragma(pragma))

@@ -1,0 +1,52 @@
+"""What SQLite may complain of, as the one kind of error that a store raises."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import apsw
+
+from runnable.exceptions import StoreError
+from runnable.extensions.run_log_store import sqlite_files
+from runnable.extensions.run_log_store.sqlite_schema import damaged
+
+
+def store_error(path: Path, error: apsw.Error) -> StoreError:
+    """The error for what SQLite refused."""
+    where = str(path)
+    match error:
+        case apsw.BusyError() | apsw.LockedError():
+            return StoreError(
+                where,
+                "another program keeps it locked",
+                "Close what has it open for writing (a database browser, a backup), and go on.",
+                temporary=True,
+            )
+        case apsw.NotADBError():
+            return damaged(path, "it is not a database, or its beginning is overwritten")
+        case apsw.CorruptError() | apsw.FormatError() | apsw.SQLError():
+            return damaged(path, str(error))
+        case apsw.FullError():
+            return _full(path)
+        case apsw.IOError() if sqlite_files.is_full(path):
+            return _full(path)
+        case apsw.IOError():
+            return StoreError(where, f"it cannot be read or written ({error})", temporary=True)
+        case apsw.ReadOnlyError() | apsw.CantOpenError() | apsw.PermissionsError():
+            return StoreError(
+                where,
+                f"it cannot be opened or written ({error})",
+                "Make the file and its folder writable for this user, or set another path for the "
+                "run-log store.",
+            )
+        case _:
+            return StoreError(where, f"SQLite refuses ({type(error).__name__}: {error})")
+
+
+def _full(path: Path) -> StoreError:
+    return StoreError(
+        str(path),
+        "there is no space left",
+        f"Make room ({sqlite_files.free_space(path)}), and go on: resume the run if it has ended.",
+        full=True,
+    )

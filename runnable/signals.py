@@ -1,0 +1,96 @@
+"""Ctrl-C and SIGTERM while runs are live: the first cancels them, the second ends at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, Final
+
+_DEFAULTS: Final = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+
+
+class Signals:
+    """The handlers of this process: put in place of Python's own defaults alone, and put back."""
+
+    def __init__(self) -> None:
+        self._cancels: list[Callable[[str], None]] = []
+        self._replaced: dict[signal.Signals, Any] = {}
+        self.caught: signal.Signals | None = None
+        """The signal that is ending the runs."""
+        self.inline = False
+        """Whether a user's sync function runs on the main thread, which a cancel cannot reach."""
+
+    @contextmanager
+    def handled(self, cancel: Callable[[str], None]) -> Generator[None, None, None]:
+        """Have a signal cancel a run; on another thread than the main one nothing changes.
+
+        Args:
+            cancel: Cancels the run, given a reason; called on the main thread.
+
+        Raises:
+            KeyboardInterrupt: At the end, if SIGINT came.
+            SystemExit: At the end, with status 143, if SIGTERM came.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        self._enter(cancel)
+        try:
+            yield
+        except Exception:
+            if self.caught is None:
+                raise
+        finally:
+            caught = self._leave(cancel)
+        if caught is signal.SIGINT:
+            raise KeyboardInterrupt
+        if caught is signal.SIGTERM:
+            raise SystemExit(128 + signal.SIGTERM)
+
+    def _enter(self, cancel: Callable[[str], None]) -> None:
+        if not self._cancels:
+            self.caught = None
+            for number, default in _DEFAULTS.items():
+                if signal.getsignal(number) == default:
+                    self._replaced[number] = signal.signal(number, self._handle)
+        self._cancels.append(cancel)
+
+    def _leave(self, cancel: Callable[[str], None]) -> signal.Signals | None:
+        self._cancels.remove(cancel)
+        if not self._cancels:
+            self._put_back()
+        return self.caught
+
+    def _put_back(self) -> None:
+        for number, handler in self._replaced.items():
+            if signal.getsignal(number) == self._handle:
+                signal.signal(number, handler)
+        self._replaced.clear()
+
+    def _handle(self, number: int, _: FrameType | None) -> None:
+        again, self.caught = self.caught is not None, signal.Signals(number)
+        if again:
+            self._put_back()
+            os.kill(os.getpid(), number)
+            return
+        for cancel in self._cancels:
+            cancel(f"the process got {self.caught.name}")
+        if self.inline:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def reaching(self, thread: int) -> Generator[None, None, None]:
+        """Let a signal interrupt a sync function that runs on that thread, if it is the main one."""
+        outer, self.inline = self.inline, self.inline or thread == threading.main_thread().ident
+        try:
+            yield
+        finally:
+            self.inline = outer
+
+
+SIGNALS: Final = Signals()
+"""The ones of this process."""

@@ -1,0 +1,134 @@
+"""What a step of each kind needs and gives, for the checks that come before a run."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import singledispatch
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_args, get_origin
+
+from runnable.binding import EMPTY, Argument, Signature
+from runnable.exceptions import DefinitionError
+from runnable.graph import BaseNode
+from runnable.nodes import StubNode, TaskNode
+from runnable.tasks import PythonTaskType
+
+if TYPE_CHECKING:
+    from runnable.parameters import Kind
+
+_TIMEOUT: Final = (
+    "has a timeout, and a sync function runs on a thread that cannot be stopped: it goes on after "
+    "its time is up, and what it returns is discarded. Make it async."
+)
+
+
+class Given(NamedTuple):
+    """A name that a step returns."""
+
+    name: str
+    kind: Kind
+    annotation: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a step of whatever kind needs and gives.
+
+    Args:
+        needs: What it takes by name.
+        takes_rest: Whether it takes all there is, too.
+        gives: What it returns.
+        location: `file:line` of its function.
+        problems: Severity and message of what is wrong with the step alone.
+    """
+
+    needs: tuple[Argument, ...] = ()
+    takes_rest: bool = False
+    gives: tuple[Given, ...] = ()
+    location: str = ""
+    problems: tuple[tuple[str, str], ...] = ()
+
+
+@singledispatch
+def facts_of(node: BaseNode) -> Facts:
+    """What a step needs and gives; each kind of step registers its own.
+
+    A kind that is not known may read anything.
+    """
+    return Facts(takes_rest=True, location=node.location)
+
+
+@facts_of.register
+def _(node: StubNode) -> Facts:
+    return Facts(location=node.location)
+
+
+@facts_of.register
+def _(node: TaskNode) -> Facts:
+    task = node.task
+    if not isinstance(task, PythonTaskType):
+        gives = tuple(Given(one.name, one.kind, EMPTY) for one in task.declared)
+        return Facts(takes_rest=True, gives=gives, location=node.location)
+    try:
+        signature = task.signature
+    except DefinitionError as error:
+        return Facts(takes_rest=True, location=node.location, problems=(("error", str(error)),))
+    annotations = _elements(signature.returns, len(task.declared))
+    return Facts(
+        tuple(argument for argument in signature.arguments if not argument.is_namespace),
+        signature.takes_rest or any(argument.is_namespace for argument in signature.arguments),
+        tuple(
+            Given(one.name, one.kind, annotation)
+            for one, annotation in zip(task.declared, annotations, strict=True)
+        ),
+        signature.location or node.location,
+        tuple(_problems(task, signature)),
+    )
+
+
+def _problems(task: PythonTaskType, signature: Signature) -> Iterator[tuple[str, str]]:
+    if task.timeout is not None and signature.is_sync:
+        yield "warning", _TIMEOUT
+    for argument in signature.arguments:
+        if argument.unresolved:
+            yield "warning", _cannot_resolve(f"of {argument.name}", argument.unresolved)
+    if signature.unresolved:
+        yield "warning", _cannot_resolve("of what it returns", signature.unresolved)
+    count, found = len(task.declared), _count_of(signature.returns)
+    if count > 1 and found is not None and found != count:
+        names = ", ".join(one.name for one in task.declared)
+        yield "error", _wrong_count(count, names, signature.returns)
+
+
+def _wrong_count(count: int, names: str, annotation: Any) -> str:
+    return (
+        f"returns names {count} ({names}), and its function gives back "
+        f"{inspect.formatannotation(annotation)}. Give back a tuple with one value a name, or "
+        f"change returns=[…]."
+    )
+
+
+def _cannot_resolve(what: str, annotation: str) -> str:
+    return (
+        f"the annotation {what}, {annotation}, cannot be resolved, so nothing is checked or "
+        f"converted. Import its names in the function's module, or correct it."
+    )
+
+
+def _elements(returns: Any, count: int) -> tuple[Any, ...]:
+    """The annotation of each value, for that many names in `returns`."""
+    if count == 1:
+        return (returns,)
+    parts = get_args(returns) if get_origin(returns) is tuple else ()
+    if len(parts) == 2 and parts[1] is ...:
+        return (parts[0],) * count
+    return parts if len(parts) == count else (EMPTY,) * count
+
+
+def _count_of(annotation: Any) -> int | None:
+    """How many values a function gives back, if its annotation leaves no doubt of it."""
+    origin, parts = get_origin(annotation) or annotation, get_args(annotation)
+    if origin is tuple:
+        return len(parts) if parts and ... not in parts else None
+    return 1 if any(origin is kind for kind in (bool, int, float, str, dict, list)) else None

@@ -1,0 +1,55 @@
+"""What all tests stand on: a folder of their own, no stray settings, no blocking call on a loop."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from blockbuster import BlockBuster, blockbuster_ctx
+
+STORES = ("buffered", "sqlite")
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder as the current one, and none of our variables set."""
+    for name in list(os.environ):
+        if name.startswith("RUNNABLE_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def no_blocking_calls() -> Iterator[BlockBuster]:
+    """A blocking call on an event loop fails the test; what is meant to be inline is listed."""
+    with blockbuster_ctx("runnable") as blockbuster:
+        # A store that is `inline` commits on the loop, and looks whether its file is still there.
+        for name in ("os.stat", "os.fstat"):
+            if name in blockbuster.functions:
+                blockbuster.functions[name].can_block_in("runnable/extensions/run_log_store", None)
+        # The folder current at the call is a fact of the call.
+        blockbuster.functions["os.getcwd"].can_block_in("runnable/sdk/pipeline.py", "_context")
+        yield blockbuster
+
+
+@pytest.fixture
+def configure(own_folder: Path) -> Callable[[str], Path]:
+    """Write a configuration file that the calls of the test find."""
+
+    def write(text: str) -> Path:
+        path = own_folder / "runnable-config.yaml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+@pytest.fixture(params=STORES)
+def each_store(request: pytest.FixtureRequest, configure: Callable[[str], Path]) -> str:
+    """The test runs once with each store."""
+    kind: str = request.param
+    configure(f"run-log-store:\n  type: {kind}\n")
+    return kind
