@@ -134,6 +134,8 @@ def _reasons_of(error: ValidationError) -> str:
 def _reason_of(one: dict[str, Any]) -> str:
     where = ".".join(str(step) for step in one["loc"])
     message = f"{str(one['msg']).splitlines()[0]} ({_shown(one['input'])})"
+    if one["type"] == "needs_python_object":  # pydantic's own words speak to its users
+        message = "only an object will do, which is kept with returns=[pickled(…)]"
     return f"{where}: {message}" if where else message
 
 

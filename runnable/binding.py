@@ -239,7 +239,7 @@ class Gathered:
                 f"Yield that last."
             )
         if isinstance(chunk, Result):
-            if chunk.named:
+            if chunk.named and self._returns:
                 self._check_names(chunk.named, "Result")
             self._end, self._result = "a Result", chunk
         elif isinstance(chunk, dict) and self._end_type is not None:
@@ -262,8 +262,7 @@ class Gathered:
             return
         advice = "all of them, or none" if what == "end marker" else "all of them and no other"
         raise StreamError(
-            f"The {what} gives {', '.join(named)}, and returns names "
-            f"{', '.join(names) or 'nothing'}. Give {advice}."
+            f"The {what} gives {', '.join(named)}, and returns names {', '.join(names)}. Give {advice}."
         )
 
     def close(self) -> None:

@@ -274,7 +274,7 @@ class _Reader:
             here = f"{path}.{node.name}" if path else node.name
             step = steps.get(here)
             if step is not None and step.status == defaults.SUCCESS:
-                stored.update(step.attempts[-1].output_parameters)
+                stored.update(step.outputs())
                 continue
             branch = f"{here}.{defaults.ON_FAILURE}"
             facts = facts_of(node)

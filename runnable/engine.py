@@ -59,16 +59,13 @@ class Engine:
 
     def _known(self, step: StepLog, scope: Scope) -> Outcome | None:
         """The result of a step that ended in an earlier life, or None if it must run (again)."""
-        if not step.attempts:
-            return None
-        last = step.attempts[-1]
-        scope.attempt = last.attempt
-        if last.status == defaults.SUCCESS:
+        scope.attempt = step.last_attempt
+        if step.status == defaults.SUCCESS:
             scope.record("task_skipped", b',"reason":"resumed"')
-            return Outcome(last.output_parameters)
+            return Outcome(step.outputs())
         history = scope.run.history
         if history is not None and f"{scope.path}.{defaults.ON_FAILURE}" in history.branches:
-            return Outcome(error=EarlierFailureError(last.error or last.status), path=scope.path)
+            return Outcome(error=EarlierFailureError(step.error or step.status), path=scope.path)
         scope.attempt += 1
         scope.voids_chunks = scope.path in scope.run.streamed_before
         return None

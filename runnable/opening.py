@@ -260,7 +260,7 @@ def _streamed_before(store: BaseRunLogStore, history: RunLog) -> frozenset[str]:
         step.path
         for step in history.steps.values()
         if step.status != defaults.SUCCESS
-        and _has_streamed(store, history.run_id, step.path, step.attempts[0].seq)
+        and _has_streamed(store, history.run_id, step.path, step.first_seq)
     )
 
 

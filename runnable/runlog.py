@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, Self, cast
+from typing import Any, Final, NamedTuple, Self, cast
 
 from pydantic_core import from_json
 
@@ -15,7 +15,9 @@ from runnable.exceptions import RunnableError
 from runnable.parameters import Parameter, restored
 from runnable.records import CHUNKS, Record
 
-Stored = dict[str, Any]
+Event = dict[str, Any]
+Values = dict[str, Any]
+Stored = Mapping[str, Any]
 """A parameter as a record holds it: `{"kind": "json", "value": …}`."""
 ReadBlob = Callable[[str, str], bytes]
 """(run id, digest) → the bytes of a blob."""
@@ -27,23 +29,24 @@ class StepAttempt:
 
     status: defaults.Status = defaults.RUNNING
     attempt: int = 1
-    seq: int = 0
-    """Of its first record."""
     start_time: datetime | None = None
     end_time: datetime | None = None
     duration: float | None = None
     """Seconds; None while it runs, and of one that was interrupted."""
     error: str | None = None
-    """The whole message, with the traceback in `traceback`."""
+    """The whole message."""
     error_type: str = ""
     traceback: str = ""
     abandoned: bool = False
+    """Its function went on in a thread that could not be stopped."""
     retry_indicator: str = ""
     """`resumed` for an attempt of a later life of the run."""
     input_parameters: dict[str, Any] = field(default_factory=dict[str, Any])
     """Previews of the arguments."""
     output_parameters: dict[str, Parameter] = field(default_factory=dict[str, Parameter])
     user_defined_metrics: dict[str, Parameter] = field(default_factory=dict[str, Parameter])
+    returned: str | None = None
+    """A preview of what a step without `returns` gave back."""
 
     @property
     def message(self) -> str:
@@ -51,20 +54,138 @@ class StepAttempt:
         return self.error or ""
 
 
-@dataclass(slots=True)
-class StepLog:
-    """One step of a run, with its attempts in order."""
+class _Told(NamedTuple):
+    """One thing that a record tells of a step: the event's type, the event, the values."""
 
-    name: str
-    path: str
-    attempts: list[StepAttempt] = field(default_factory=list[StepAttempt])
-    skipped: str = ""
-    """Why it did not run in the last life of the run: `resumed`, `cached`, `mocked`."""
+    kind: str
+    event: Event
+    values: Values
+
+
+_STATUS: Final[dict[str, defaults.Status]] = {
+    "task_started": defaults.RUNNING,
+    "task_completed": defaults.SUCCESS,
+    "task_error": defaults.FAIL,
+}
+
+
+class StepLog:
+    """One step of a run, with its attempts in order; they are made when they are asked for."""
+
+    __slots__ = ("_loader", "_story", "name", "path", "skipped")
+
+    def __init__(self, name: str, path: str, loader: _Loader) -> None:
+        self.name, self.path = name, path
+        self.skipped = ""
+        """Why it did not run in the last life of the run: `resumed`, `cached`, `mocked`."""
+        self._loader = loader
+        self._story: list[_Told] = []
 
     @property
     def status(self) -> defaults.Status:
         """The status of its last attempt."""
-        return self.attempts[-1].status if self.attempts else defaults.RUNNING
+        if not self._story:
+            return defaults.RUNNING
+        last = self._story[-1]
+        return _STATUS.get(last.kind) or last.event["status"]
+
+    @property
+    def attempts(self) -> list[StepAttempt]:
+        """What happened, attempt by attempt."""
+        attempts: list[StepAttempt] = []
+        for told in self._story:
+            if told.kind == "task_started":
+                attempts.append(_begun(told))
+                continue
+            if not attempts or attempts[-1].status != defaults.RUNNING:
+                attempts.append(_begun(told))  # it failed before it could start
+            self._end(attempts[-1], told)
+        return attempts
+
+    @property
+    def last_attempt(self) -> int:
+        """The number of its last attempt; 0 if there is none."""
+        return next((t.event["attempt"] for t in reversed(self._story) if "attempt" in t.event), 0)
+
+    @property
+    def first_seq(self) -> int:
+        """The seq of the first record of it."""
+        return self._story[0].event["seq"] if self._story else 0
+
+    @property
+    def error(self) -> str:
+        """What its last attempt failed of, or empty."""
+        last = self._story[-1] if self._story else None
+        return last.values.get("error", "") if last is not None else ""
+
+    def outputs(self) -> dict[str, Parameter]:
+        """What its last attempt returned, if that succeeded."""
+        if not self._story or self._story[-1].kind != "task_completed":
+            return {}
+        return self._loader.restore(_outputs_of(self._story[-1].event, self._story[-1].values))
+
+    def tell(self, kind: str, event: Event, values: Values) -> None:
+        """Go on by one thing that happened to it."""
+        self._story.append(_Told(kind, event, values))
+
+    def _end(self, attempt: StepAttempt, told: _Told) -> None:
+        event, values = told.event, told.values
+        attempt.status = _STATUS.get(told.kind) or event["status"]
+        if "timestamp" in event:
+            attempt.end_time = _time(event)
+        attempt.duration = event.get("duration", values.get("duration"))
+        if told.kind == "task_completed":
+            outputs = self._loader.restore(_outputs_of(event, values))
+            attempt.output_parameters = outputs
+            attempt.user_defined_metrics = {name: outputs[name] for name in event["metrics"]}
+            attempt.returned = values.get("returned")
+        elif told.kind == "task_error":
+            attempt.error = values.get("error", event["error"])
+            attempt.error_type, attempt.abandoned = event["error_type"], event["abandoned"]
+            attempt.traceback = values.get("traceback", "")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, StepLog) and (
+            (self.name, self.path, self.skipped, self._story)
+            == (other.name, other.path, other.skipped, other._story)
+        )
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType] -- it changes
+
+    def __repr__(self) -> str:
+        return f"StepLog({self.path!r}, {self.status}, attempts={self.last_attempt})"
+
+
+class _Loader:
+    """Where large and pickled values of a run are read from; a pure fold has nowhere."""
+
+    __slots__ = ("loads", "read_blob", "run_id")
+
+    def __init__(self) -> None:
+        self.run_id = ""
+        self.read_blob: ReadBlob | None = None
+        self.loads: Callable[[bytes], object] | None = None
+
+    def restore(self, stored: Mapping[str, Stored]) -> dict[str, Parameter]:
+        return {name: restored(form, self._fetch, self._load) for name, form in stored.items()}
+
+    def _fetch(self, digest: str) -> bytes:
+        if self.read_blob is None:
+            raise RunnableError("This run log was made without a store, so it has no large values.")
+        return self.read_blob(self.run_id, digest)
+
+    def _load(self, data: bytes) -> object:
+        if self.loads is None:
+            raise RunnableError("This run log was made without a pickler; see RunLog.attach.")
+        return self.loads(data)
+
+    def __deepcopy__(self, _: object) -> Self:
+        return self
+
+    def __eq__(self, _: object) -> bool:
+        return True
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
 
 
 @dataclass(slots=True)
@@ -86,26 +207,26 @@ class RunLog:
     start_time: datetime | None = None
     end_time: datetime | None = None
     epoch: int = 0
+    """Which life of the run this is."""
     seq: int = 0
     """The last seq that it tells of."""
     steps: dict[str, StepLog] = field(default_factory=dict[str, StepLog])
     """Path → what happened there, in the order of their first attempts."""
     branches: dict[str, defaults.Status] = field(default_factory=dict[str, defaults.Status])
     structure: dict[str, Any] = field(default_factory=dict[str, Any])
-    """What the graph was made of when the run began."""
+    """What the graph was made of when the run was last begun or resumed."""
     digests: dict[str, str] = field(default_factory=dict[str, str])
-    """Step → digest of its code when the run was last begun or resumed."""
+    """Step → digest of its code at that time."""
     version: str = ""
     """The version of `runnable` that began or last resumed it."""
     idle_resumes: dict[str, int] = field(default_factory=dict[str, int])
     """Step → lives of the run in a row that ended in it without a record."""
     unknown: list[str] = field(default_factory=list[str])
     """Kinds of records that this version does not know."""
-    _parameters: dict[str, Parameter] = field(default_factory=dict[str, Parameter])
-    _initial: dict[str, Parameter] = field(default_factory=dict[str, Parameter])
-    _open: dict[str, StepAttempt] = field(default_factory=dict[str, StepAttempt])
-    _read_blob: ReadBlob | None = field(default=None, compare=False, repr=False)
-    _loads: Callable[[bytes], object] | None = field(default=None, compare=False, repr=False)
+    _initial: dict[str, Stored] = field(default_factory=dict[str, Stored])
+    _stored: dict[str, Stored] = field(default_factory=dict[str, Stored])
+    _open: dict[str, StepLog] = field(default_factory=dict[str, StepLog])
+    _loader: _Loader = field(default_factory=_Loader, repr=False)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -114,7 +235,7 @@ class RunLog:
             name: from_json(parameter.encoded)
             if parameter.kind == "object"
             else parameter.get_value()
-            for name, parameter in self._parameters.items()
+            for name, parameter in self.stored_parameters().items()
         }
 
     @property
@@ -123,8 +244,8 @@ class RunLog:
         return {
             name: parameter.get_value()
             for step in self.steps.values()
-            for attempt in step.attempts
-            for name, parameter in attempt.user_defined_metrics.items()
+            for name, parameter in step.outputs().items()
+            if parameter.kind == "metric"
         }
 
     def load(self, name: str) -> Any:
@@ -133,25 +254,26 @@ class RunLog:
         Raises:
             KeyError: If the run has no such parameter.
         """
-        return self._parameters[name].get_value()
+        return self._loader.restore({name: self._stored[name]})[name].get_value()
 
     def stored_parameters(self) -> dict[str, Parameter]:
-        """Name → parameter, values not decoded yet."""
-        return dict(self._parameters)
+        """Name → parameter as it stands; values are decoded when they are asked for."""
+        return self._loader.restore(self._stored)
 
     def initial_parameters(self) -> dict[str, Parameter]:
         """Name → parameter as the run began."""
-        return dict(self._initial)
+        return self._loader.restore(self._initial)
 
     def attach(self, read_blob: ReadBlob, loads: Callable[[bytes], object] | None = None) -> Self:
         """Say where large and pickled values are read from."""
-        self._read_blob, self._loads = read_blob, loads or self._loads
+        self._loader.read_blob = read_blob
+        self._loader.loads = loads or self._loader.loads
         return self
 
     def interrupt(self) -> None:
         """Its owner is gone: what ran is interrupted."""
         self.status = defaults.INTERRUPTED
-        self._close(defaults.INTERRUPTED, None)
+        self._close({"status": defaults.INTERRUPTED})
 
     def take(self, record: Record) -> Self:
         """Go on by one record."""
@@ -162,133 +284,90 @@ class RunLog:
         if taker is None:
             self.unknown.append(record.kind)
             return self
-        event = cast("dict[str, Any]", from_json(record.event))
-        values = (
-            {} if record.values == b"null" else cast("dict[str, Any]", from_json(record.values))
-        )
+        event = cast("Event", from_json(record.event))
+        values = _NONE if record.values == b"null" else cast("Values", from_json(record.values))
         taker(self, event, values)
         return self
 
-    def _restore(self, stored: dict[str, Stored]) -> dict[str, Parameter]:
-        return {name: restored(form, self._blob, self._load) for name, form in stored.items()}
-
-    def _blob(self, digest: str) -> bytes:
-        if self._read_blob is None:
-            raise RunnableError("This run log was made without a store, so it has no large values.")
-        return self._read_blob(self.run_id, digest)
-
-    def _load(self, data: bytes) -> object:
-        if self._loads is None:
-            raise RunnableError("This run log was made without a pickler; see RunLog.attach.")
-        return self._loads(data)
-
-    def _close(self, status: defaults.Status, at: datetime | None) -> None:
-        for attempt in self._open.values():
-            attempt.status, attempt.end_time = status, at
+    def _close(self, end: Event) -> None:
+        """End every attempt that is open."""
+        for step in self._open.values():
+            step.tell("closed", end, _NONE)
         self._open = {}
 
-    def _step(self, event: dict[str, Any]) -> StepLog:
+    def _step(self, event: Event) -> StepLog:
         path = event["path"]
         step = self.steps.get(path)
         if step is None:
-            step = self.steps[path] = StepLog(event["task_name"], path)
+            step = self.steps[path] = StepLog(event["task_name"], path, self._loader)
         return step
 
-    def _attempt(self, event: dict[str, Any]) -> StepAttempt:
-        """The attempt that ends: the open one, or one that failed before it could start."""
-        open_one = self._open.pop(event["path"], None)
-        if open_one is not None:
-            return open_one
-        attempt = StepAttempt(attempt=event["attempt"], seq=event["seq"], start_time=_time(event))
-        self._step(event).attempts.append(attempt)
-        return attempt
-
-    def _pipeline_started(self, event: dict[str, Any], values: dict[str, Any]) -> None:
+    def _pipeline_started(self, event: Event, values: Values) -> None:
         self.epoch = event["epoch"]
         self.status, self.error, self.error_type, self.error_path = defaults.RUNNING, None, "", ""
         self.end_time = None
         if not event["resumed"]:
-            self.run_id, self.pipeline, self.tag = (
-                event["run_id"],
-                event["pipeline"],
-                event["tag"],
-            )
+            self.run_id = self._loader.run_id = event["run_id"]
+            self.pipeline, self.tag = event["pipeline"], event["tag"]
             self.start_time = _time(event)
-            self._initial = self._restore(values.get("parameters", {}))
-            self._parameters = dict(self._initial)
+            self._initial = values.get("parameters", {})
+            self._stored = dict(self._initial)
         elif self._open:
             self.idle_resumes = {path: self.idle_resumes.get(path, 0) + 1 for path in self._open}
-            self._close(defaults.INTERRUPTED, None)
+            self._close({"status": defaults.INTERRUPTED})
         self.version = values.get("version", "")
         self.structure = values.get("structure", self.structure)
         self.digests = values.get("digests", self.digests)
 
-    def _task_started(self, event: dict[str, Any], _: dict[str, Any]) -> None:
+    def _task_started(self, event: Event, _: Values) -> None:
         step = self._step(event)
         step.skipped = ""
-        attempt = StepAttempt(
-            attempt=event["attempt"],
-            seq=event["seq"],
-            start_time=_time(event),
-            retry_indicator="resumed" if self.epoch > 1 else "",
-            input_parameters=event["inputs"],
-        )
-        step.attempts.append(attempt)
-        self._open[step.path] = attempt
+        if self.epoch > 1:
+            event["resumed"] = True
+        step.tell("task_started", event, _NONE)
+        self._open[step.path] = step
 
-    def _task_completed(self, event: dict[str, Any], values: dict[str, Any]) -> None:
-        attempt = self._attempt(event)
-        attempt.status, attempt.end_time = defaults.SUCCESS, _time(event)
-        attempt.duration = event["duration"]
-        outputs = self._restore(values["outputs"]) if values else plain_outputs(event)
-        attempt.output_parameters = outputs
-        metrics = event["metrics"]
-        if metrics:
-            attempt.user_defined_metrics = {name: outputs[name] for name in metrics}
-        if stands_in_pipeline(event["path"]):
-            self._parameters.update(outputs)
+    def _task_completed(self, event: Event, values: Values) -> None:
+        step = self._step(event)
+        self._open.pop(step.path, None)
+        step.tell("task_completed", event, values)
+        if stands_in_pipeline(step.path):
+            self._stored.update(_outputs_of(event, values))
         self.idle_resumes = {}
 
-    def _task_error(self, event: dict[str, Any], values: dict[str, Any]) -> None:
-        attempt = self._attempt(event)
-        attempt.status, attempt.end_time = defaults.FAIL, _time(event)
-        attempt.error = values.get("error", event["error"])
-        attempt.error_type, attempt.abandoned = event["error_type"], event["abandoned"]
-        attempt.traceback = values.get("traceback", "")
-        attempt.duration = values.get("duration")
+    def _task_error(self, event: Event, values: Values) -> None:
+        step = self._step(event)
+        self._open.pop(step.path, None)
+        step.tell("task_error", event, values)
         self.idle_resumes = {}
 
-    def _task_skipped(self, event: dict[str, Any], _: dict[str, Any]) -> None:
+    def _task_skipped(self, event: Event, _: Values) -> None:
         self._step(event).skipped = event["reason"]
 
-    def _branch_started(self, event: dict[str, Any], _: dict[str, Any]) -> None:
+    def _branch_started(self, event: Event, _: Values) -> None:
         self.branches[event["path"]] = defaults.RUNNING
 
-    def _branch_completed(self, event: dict[str, Any], _: dict[str, Any]) -> None:
+    def _branch_completed(self, event: Event, _: Values) -> None:
         self.branches[event["path"]] = event["status"]
 
-    def _composite_completed(self, event: dict[str, Any], values: dict[str, Any]) -> None:
+    def _composite_completed(self, event: Event, values: Values) -> None:
         self.branches[event["path"]] = event["status"]
         if event["status"] == defaults.SUCCESS and stands_in_pipeline(event["path"]):
-            outputs = self._restore(values["outputs"]) if values else plain_outputs(event)
-            self._parameters.update(outputs)
+            self._stored.update(_outputs_of(event, values))
 
-    def _pipeline_completed(self, event: dict[str, Any], _: dict[str, Any]) -> None:
+    def _pipeline_completed(self, event: Event, _: Values) -> None:
         self.status, self.end_time = defaults.SUCCESS, _time(event)
 
-    def _pipeline_error(self, event: dict[str, Any], values: dict[str, Any]) -> None:
+    def _pipeline_error(self, event: Event, values: Values) -> None:
         self.status, self.end_time = defaults.FAIL, _time(event)
         self.error = values.get("error", event["error"])
         self.error_type, self.error_path = event["error_type"], event["path"]
-        self._close(defaults.CANCELLED, self.end_time)
+        self._close({"status": defaults.CANCELLED, "timestamp": event["timestamp"]})
 
-    def _pipeline_cancelled(self, event: dict[str, Any], _: dict[str, Any]) -> None:
-        self.status, self.end_time, self.error = (
-            defaults.CANCELLED,
-            _time(event),
-            event["reason"],
-        )
-        self._close(defaults.CANCELLED, self.end_time)
+    def _pipeline_cancelled(self, event: Event, _: Values) -> None:
+        self.status, self.end_time = defaults.CANCELLED, _time(event)
+        self.error = event["reason"]
+        self._close({"status": defaults.CANCELLED, "timestamp": event["timestamp"]})
         self.idle_resumes = {}
 
 
@@ -304,21 +383,6 @@ def stands_in_pipeline(path: str) -> bool:
     return "." not in path or all(branch == defaults.ON_FAILURE for branch in path.split(".")[1::2])
 
 
-def plain_outputs(event: dict[str, Any]) -> dict[str, Parameter]:
-    """The outputs of a completed task whose previews are the values themselves."""
-    metrics: dict[str, Any] = event.get("metrics", {})
-    return {
-        name: restored(
-            {"kind": "metric" if name in metrics else "json", "value": value}, _no_blob, _no_blob
-        )
-        for name, value in event["outputs"].items()
-    }
-
-
-def _no_blob(_: object) -> bytes:
-    raise RunnableError("A plain value has no blob.")
-
-
 def fold(records: Iterable[Record], start: RunLog | None = None) -> RunLog:
     """The run log that these records tell. No clock, no store: the same records, the same log.
 
@@ -332,11 +396,33 @@ def fold(records: Iterable[Record], start: RunLog | None = None) -> RunLog:
     return log
 
 
-def _time(event: dict[str, Any]) -> datetime:
+def _outputs_of(event: Event, values: Values) -> dict[str, Stored]:
+    """What a task or composite returned; where the previews are the values, they stand for them."""
+    if values:
+        return values["outputs"]
+    metrics: Event = event.get("metrics", _NONE)
+    return {
+        name: {"kind": "metric" if name in metrics else "json", "value": value}
+        for name, value in event["outputs"].items()
+    }
+
+
+def _begun(told: _Told) -> StepAttempt:
+    event = told.event
+    return StepAttempt(
+        attempt=event.get("attempt", 1),
+        start_time=_time(event) if "timestamp" in event else None,
+        retry_indicator="resumed" if event.get("resumed") else "",
+        input_parameters=event.get("inputs", {}),
+    )
+
+
+def _time(event: Event) -> datetime:
     return datetime.fromisoformat(event["timestamp"])
 
 
-_Taker = Callable[[RunLog, dict[str, Any], dict[str, Any]], None]
+_NONE: Final[Values] = {}
+_Taker = Callable[[RunLog, Event, Values], None]
 _TAKERS: Final[dict[str, _Taker]] = {
     name[1:]: taker
     for name, taker in vars(RunLog).items()

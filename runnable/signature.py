@@ -68,7 +68,7 @@ class Bound(NamedTuple):
 class Signature:
     """What a function needs and gives; get it with `Signature.of`.
 
-    An argument that a `functools.partial` fixes by name is no argument any more.
+    An argument that a `functools.partial` fixes is no argument any more.
 
     Attributes:
         name: The function's, for messages.
@@ -112,8 +112,9 @@ class Signature:
         self.is_async = _is_one(inspect.iscoroutinefunction, base)
         self.is_generator = _is_one(inspect.isgeneratorfunction, base)
         self.is_async_generator = _is_one(inspect.isasyncgenfunction, base)
-        self._pinned = _pinned_by(function)
-        self._read(_declared(function), target)
+        declared = _declared(function)
+        self._pinned = _pinned_by(function, declared)
+        self._read(declared, target)
 
     def _read(self, declared: inspect.Signature, target: object) -> None:
         written = {part.name: part.annotation for part in declared.parameters.values()}
@@ -273,13 +274,14 @@ def _without_partial(function: Function) -> Function:
     return function
 
 
-def _pinned_by(function: Function) -> frozenset[str]:
-    """The names that partials fix."""
+def _pinned_by(function: Function, declared: inspect.Signature) -> frozenset[str]:
+    """The names of the arguments that partials fix, by name or by position."""
     names: set[str] = set()
     while isinstance(function, functools.partial):
         partial = cast("functools.partial[Any]", function)
         names.update(partial.keywords)
         function = partial.func
+        names.update(_declared(function).parameters.keys() - declared.parameters.keys())
     return frozenset(names)
 
 

@@ -65,10 +65,6 @@ class Connection(Protocol):
         """Copy the write-ahead log in the commit that makes it `n` frames long."""
         ...
 
-    def wal_checkpoint(self, *, mode: int) -> tuple[int, int]:
-        """Copy the write-ahead log to the database: frames in it, frames copied."""
-        ...
-
     def close(self) -> None:
         """Close it."""
         ...

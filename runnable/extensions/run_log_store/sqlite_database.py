@@ -29,7 +29,7 @@ LONGEST_PAUSE: Final = 0.05
 TRUNCATE_SECONDS: Final = 0.5
 """How long a checkpoint that cuts the write-ahead log waits for those who use it."""
 
-CHECKPOINT_BYTES: Final = 4 * defaults.MIB
+CHECKPOINT_BYTES: Final = 8 * defaults.MIB
 """The log is copied to the database when about so much was appended to it."""
 TRUNCATE_BYTES: Final = 24 * defaults.MIB
 """A log past this size is cut to nothing, which holds writers up for a moment."""
@@ -359,11 +359,10 @@ class Database:
             self._wake(self)
 
     def _copy(self, connection: Connection) -> None:
-        frames, copied = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        frames, copied = _checkpoint(connection, "PASSIVE")
         if frames * FRAME_BYTES > TRUNCATE_BYTES:
             connection.set_busy_timeout(int(TRUNCATE_SECONDS * 1000))
-            with suppress(apsw.BusyError):
-                frames, copied = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+            frames, copied = _checkpoint(connection, "TRUNCATE")
         self.log_bytes = max(0, frames - copied) * FRAME_BYTES
 
     def _relieve(self) -> None:
@@ -382,6 +381,13 @@ def _transaction(connection: Connection, begin: str) -> Generator[None]:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _checkpoint(connection: Connection, mode: str) -> tuple[int, int]:
+    """Frames in the log, and how many of them are copied to the database."""
+    # Not by the connection's method, which keeps all other threads from running meanwhile.
+    ((_, frames, copied),) = connection.execute(f"PRAGMA wal_checkpoint({mode})")
+    return frames, copied
 
 
 @contextmanager
