@@ -262,7 +262,8 @@ class Gathered:
             return
         advice = "all of them, or none" if what == "end marker" else "all of them and no other"
         raise StreamError(
-            f"The {what} gives {', '.join(named)}, and returns names {', '.join(names)}. Give {advice}."
+            f"The {what} gives {', '.join(named)}, and returns names {', '.join(names)}. "
+            f"Give {advice}."
         )
 
     def close(self) -> None:

@@ -67,18 +67,16 @@ def iso(at: int) -> bytes:
         b'1970-01-01T00:00:00.250000Z'
     """
     seconds, micros = divmod(at, 1_000_000)
-    text = _second(seconds)[0]
+    text = _second(seconds)
     return b"%b.%06dZ" % (text, micros) if micros else text + b"Z"
 
 
 def instant(at: int) -> datetime:
     """The same instant as a `datetime` in UTC."""
-    seconds, micros = divmod(at, 1_000_000)
-    return _second(seconds)[1].replace(microsecond=micros)
+    return datetime.fromtimestamp(at / 1_000_000, UTC)
 
 
 @lru_cache(maxsize=64)
-def _second(seconds: int) -> tuple[bytes, datetime]:
+def _second(seconds: int) -> bytes:
     """Many events come within one second: it is written once."""
-    at = datetime.fromtimestamp(seconds, UTC)
-    return at.isoformat()[:-6].encode(), at
+    return datetime.fromtimestamp(seconds, UTC).isoformat()[:-6].encode()

@@ -236,17 +236,21 @@ def _union() -> TypeAdapter[PipelineEvent]:
     return TypeAdapter(PipelineEvent)
 
 
-def trusted_event(model: type[BaseEvent], fields: dict[str, Any]) -> BaseEvent:
+def trusted_event(model: type[BaseEvent], fields: dict[str, Any], names: set[str]) -> BaseEvent:
     """An event of fields that are known to be right: made without validating them again.
 
     Args:
         model: Its class.
         fields: All its fields, in the class's order; taken over, not copied.
+        names: Their names; events are frozen, so one set does for all of a class.
     """
-    event = object.__new__(model)
-    put = object.__setattr__
-    put(event, "__dict__", fields)
-    put(event, "__pydantic_fields_set__", set(fields))
-    put(event, "__pydantic_extra__", {})
-    put(event, "__pydantic_private__", None)
+    event = _new(model)
+    _put(event, "__dict__", fields)
+    _put(event, "__pydantic_fields_set__", names)
+    _put(event, "__pydantic_extra__", {})
+    _put(event, "__pydantic_private__", None)
     return event
+
+
+_new: Final = object.__new__
+_put: Final = object.__setattr__

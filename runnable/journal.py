@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 Item = Record | Batch
 """What a reader gets: a control record, or the batch of chunks and log lines between two."""
 
+_FLUSH_MICROS: Final = int(defaults.FLUSH_SECONDS * 1_000_000)
+_CHUNK_OVERHEAD: Final = 48
+"""What a chunk takes in the journal beside its own bytes, more or less."""
 MAX_WAITING_BYTES: Final = 4 * defaults.FLUSH_BYTES
 """Chunks that may wait for a commit under way before their writer waits too."""
 
@@ -52,7 +55,10 @@ class Journal:
         self.moving: list[Item] = []
         self.waiting: list[tuple[int, asyncio.Future[None]]] = []
         self.bytes_waiting = 0
+        self.announced = False
+        """Whether the writer knows that chunks wait."""
         self._on_failure = on_failure
+        self._now = clock.now
         self._writer = writer
         self._batch: Batch | None = None
         self._before = _between_type_and_time(self.run_id)
@@ -92,13 +98,14 @@ class Journal:
         if batch is None:
             self._batch = batch = Batch(seq)
             self.pending.append(batch)
-        batch.add(head, self.clock.now(), payload)
-        self.bytes_waiting += size + 48
-        self._writer.chunk_waits(self)
+        at = self._now()
+        batch.add(head, at, payload)
+        self.bytes_waiting = waiting = self.bytes_waiting + size + _CHUNK_OVERHEAD
+        much = waiting >= defaults.FLUSH_BYTES
+        if much or not self.announced or at - self._writer.last > _FLUSH_MICROS:
+            self._writer.chunk_waits(self, at, much=much)
         reader = self.reader
-        return (reader is None or reader.count + len(batch.of) < reader.limit) and (
-            self.bytes_waiting < defaults.FLUSH_BYTES
-        )
+        return not much and (reader is None or reader.count + len(batch.at) < reader.limit)
 
     async def room(self) -> None:
         """Let the others on the loop run, and wait for a slow reader or a slow store.
@@ -140,7 +147,7 @@ class Journal:
     def cut(self) -> Append:
         """What is to be appended next, taken from what waits."""
         self.moving, self.pending = self.pending, []
-        self._batch, self.bytes_waiting = None, 0
+        self._batch, self.bytes_waiting, self.announced = None, 0, False
         records = [item.record() if isinstance(item, Batch) else item for item in self.moving]
         return Append(self.lease, self.committed, records, self.ended and self.release)
 
@@ -225,7 +232,11 @@ class Writer:
         self._turn: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._thread_commit: asyncio.Task[None] | None = None
-        self._last = 0.0
+        self.last = 0
+        """When the last commit was made, microseconds since the epoch.
+
+        A wall clock that jumps makes a commit come early, or leaves it to the timer.
+        """
 
     @classmethod
     def of(cls, store: BaseRunLogStore, clock: Clock) -> Writer:
@@ -264,13 +275,19 @@ class Writer:
         journal.waiting.append((journal.seq, waiting))
         return waiting
 
-    def chunk_waits(self, journal: Journal) -> None:
-        """A chunk waits: commit now if the last commit is a while ago or much waits, else soon."""
+    def chunk_waits(self, journal: Journal, at: int, *, much: bool) -> None:
+        """A chunk waits: commit now if the last commit is a while ago or much waits, else soon.
+
+        Args:
+            journal: Whose chunk it is.
+            at: When it came, microseconds since the epoch.
+            much: Whether there is enough for a commit of its own.
+        """
+        journal.announced = True
         self._dirty[journal] = None
         if self._thread_commit is not None or self._turn is not None:
             return
-        late = self._clock.monotonic() - self._last > defaults.FLUSH_SECONDS
-        if late or journal.bytes_waiting >= defaults.FLUSH_BYTES:
+        if much or at - self.last > _FLUSH_MICROS:
             if self._may_commit_here():
                 self._commit_here([journal])
             else:
@@ -312,7 +329,7 @@ class Writer:
                     self._fail(journals, error)
                     return
             else:
-                self._last = self._clock.monotonic()
+                self.last = self._clock.now()
         if answers is None:
             self._thread_commit = self._loop.create_task(self._commit_in_thread(journals, batch))
         else:
@@ -328,7 +345,7 @@ class Writer:
             for journal, append, answer in zip(journals, batch, answers, strict=True):
                 journal.appended(append, answer)
         finally:
-            self._last = self._clock.monotonic()
+            self.last = self._clock.now()
             self._thread_commit = None
             if self._dirty:
                 self._flush()

@@ -13,7 +13,7 @@ events it stands for, with the seqs from `seq` on.
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, NamedTuple, cast
 from zlib import crc32
@@ -104,7 +104,7 @@ class Record(NamedTuple):
             )
             intact = head["crc"] == record._checksum(version)
             framed = line[body + size :].startswith(b',"values":') and line.endswith(b"}")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise JournalCorruptError(run_id, after + 1, "it cannot be read") from error
         if not (intact and framed):
             raise JournalCorruptError(run_id, after + 1, "its checksum does not match")
@@ -144,6 +144,10 @@ def typed_event(record: Record) -> BaseEvent:
     return cast("BaseEvent", parse_event(record.event))
 
 
+_CHUNK_FIELDS: Final = set(TaskChunkEvent.model_fields)
+_LOG_FIELDS: Final = set(TaskLogEvent.model_fields)
+
+
 @dataclass(frozen=True, slots=True)
 class Head:
     """What the chunks, or the log lines, of one attempt have in common."""
@@ -173,22 +177,40 @@ class Head:
             stored["encoding"] = self.encoding
         return stored
 
-    def event(self, seq: int, at: int, payload: object) -> BaseEvent:
-        """The typed event of one chunk or log line."""
-        fields: dict[str, Any] = {
-            "type": self.type,
-            "run_id": self.run_id,
-            "timestamp": instant(at),
-            "seq": seq,
-            "task_name": self.task_name,
-            "path": self.path,
-            "attempt": self.attempt,
-        }
-        if self.type == "task_log":
-            fields["stream"], fields["text"] = self.stream, payload
-            return trusted_event(TaskLogEvent, fields)
-        fields["chunk"], fields["encoding"] = payload, self.encoding or None
-        return trusted_event(TaskChunkEvent, fields)
+    def maker(self) -> Callable[[int, int, object], BaseEvent]:
+        """Makes the typed event of one chunk or log line: (seq, microseconds, payload)."""
+        kind, run_id, task_name, path = self.type, self.run_id, self.task_name, self.path
+        attempt, stream, encoding = self.attempt, self.stream, self.encoding or None
+
+        def chunk(seq: int, at: int, payload: object) -> BaseEvent:
+            fields: dict[str, Any] = {
+                "type": kind,
+                "run_id": run_id,
+                "timestamp": instant(at),
+                "seq": seq,
+                "task_name": task_name,
+                "path": path,
+                "attempt": attempt,
+                "chunk": payload,
+                "encoding": encoding,
+            }
+            return trusted_event(TaskChunkEvent, fields, _CHUNK_FIELDS)
+
+        def line(seq: int, at: int, payload: object) -> BaseEvent:
+            fields: dict[str, Any] = {
+                "type": kind,
+                "run_id": run_id,
+                "timestamp": instant(at),
+                "seq": seq,
+                "task_name": task_name,
+                "path": path,
+                "attempt": attempt,
+                "stream": stream,
+                "text": payload,
+            }
+            return trusted_event(TaskLogEvent, fields, _LOG_FIELDS)
+
+        return line if kind == "task_log" else chunk
 
     def frame(self) -> tuple[bytes, bytes, bytes]:
         """What stands before the time, after the seq, and behind the payload on the wire."""
@@ -219,16 +241,17 @@ class Batch:
     of: list[int] = field(default_factory=list[int])
     at: list[int] = field(default_factory=list[int])
     payloads: list[Any] = field(default_factory=list[Any])
+    _last: Head | None = field(default=None, repr=False, compare=False)
+    _which: int = field(default=0, repr=False, compare=False)
 
     def add(self, head: Head, at: int, payload: object) -> None:
         """Append one; `payload` is a JSON value that nobody changes any more."""
-        heads = self.heads
-        if not heads or heads[-1] is not head:
-            if head not in heads:
-                heads.append(head)
-            self.of.append(heads.index(head))
-        else:
-            self.of.append(len(heads) - 1)
+        if head is not self._last:
+            self._last = head
+            if head not in self.heads:
+                self.heads.append(head)
+            self._which = self.heads.index(head)
+        self.of.append(self._which)
         self.at.append(at)
         self.payloads.append(payload)
 
@@ -276,10 +299,10 @@ class Batch:
 
     def events(self) -> Iterator[BaseEvent]:
         """Its events, typed."""
-        heads = self.heads
+        makers = [head.maker() for head in self.heads]
         columns = zip(self.of, self.at, self.payloads, strict=True)
         for seq, (which, at, payload) in enumerate(columns, self.seq):
-            yield heads[which].event(seq, at, payload)
+            yield makers[which](seq, at, payload)
 
 
 def after(records: Iterable[Record], seq: int) -> Iterator[Record]:

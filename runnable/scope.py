@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import threading
 from collections import deque
 from collections.abc import Callable, Generator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast
 
 from pydantic import JsonValue
@@ -125,7 +125,7 @@ class Run:
     cancelled: str = ""
     """Why the run is being cancelled."""
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
-    thread: int = field(default_factory=threading.get_ident)
+    thread: int = field(default_factory=get_ident)
     """The thread of the loop."""
     unfinished: set[asyncio.Future[None]] = field(default_factory=set[asyncio.Future[None]])
     """Functions that go on in threads although nobody waits for them any more."""
@@ -140,7 +140,7 @@ class Run:
 
     def put(self, head: Head, payload: object, size: int) -> bool:
         """Give a chunk or log line to the sink, from whatever thread."""
-        if threading.get_ident() == self.thread:
+        if get_ident() == self.thread:
             if self._posted:
                 self._deliver()
             return self.sink.chunk(head, payload, size)
@@ -259,15 +259,19 @@ class Scope:
         """
         if type(chunk) is str and not self.run.masker and len(chunk) < defaults.FLUSH_BYTES:
             size = len(chunk) if chunk.isascii() else payload_of(chunk)[1]
-            return self._put_chunk(chunk, size)
+            head = self._chunks
+            if head is None:
+                head = self._begin_chunks()
+            return self.run.put(head, chunk, size)
         return self._emit_masked(chunk)
 
+    def _begin_chunks(self) -> Head:
+        head = self._chunks = self._head("task_chunk")
+        self.streamed = True
+        return head
+
     def _put_chunk(self, payload: object, size: int) -> bool:
-        head = self._chunks
-        if head is None:
-            head = self._chunks = self._head("task_chunk")
-            self.streamed = True
-        return self.run.put(head, payload, size)
+        return self.run.put(self._chunks or self._begin_chunks(), payload, size)
 
     def _emit_masked(self, chunk: object) -> bool:
         masker = self.run.masker
@@ -434,7 +438,7 @@ class Current:
         if scope.closed:
             raise RunCancelledError(self.run_id, "the attempt that emits has ended")
         room = scope.emit(chunk)
-        if not room and threading.get_ident() != scope.run.thread:
+        if not room and get_ident() != scope.run.thread:
             asyncio.run_coroutine_threadsafe(scope.room(), scope.run.loop).result()
             room = True
         return Emission(scope, room=room)

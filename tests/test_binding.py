@@ -23,15 +23,6 @@ from runnable.parameters import (
 )
 
 
-class Warnings(list[str]):
-    """The sentences that were warned with."""
-
-
-@pytest.fixture
-def warnings() -> Warnings:
-    return Warnings()
-
-
 class Pair(NamedTuple):
     a: int
     b: int
@@ -45,7 +36,7 @@ def names(*returns: str) -> list[TaskReturns]:
     return [TaskReturns(name=name) for name in returns]
 
 
-def unannotated(): ...  # pyright: ignore – what is tested
+def unannotated(): ...
 
 
 def annotated(annotation: Any) -> Callable[..., Any]:
@@ -144,23 +135,22 @@ def test_the_return_annotation_says_how_a_value_is_written():
     assert outputs(5, names("x"), float) == {"x": 5.0}
 
 
-def test_a_value_that_its_annotation_does_not_accept_is_written_as_its_own_type_says(
-    warnings: Warnings,
-):
+def test_a_value_that_its_annotation_does_not_accept_is_written_as_its_own_type_says():
+    warnings: list[str] = []
     assert outputs("a", names("x"), int, warnings.append) == {"x": "a"}
     assert outputs((1, [2]), names("x", "y"), tuple[int, set[int]], warnings.append) == {
         "x": 1,
         "y": [2],
     }
+    says = "where the return annotation says {}; it was encoded as its own type says."
     assert warnings == [
-        "result is of type str where the return annotation says int; it was encoded as its own "
-        "type says.",
-        "result[1] is of type list where the return annotation says set[int]; it was encoded as "
-        "its own type says.",
+        f"result is of type str {says.format('int')}",
+        f"result[1] is of type list {says.format('set[int]')}",
     ]
 
 
-def test_parts_without_annotation_are_not_guessed(warnings: Warnings):
+def test_parts_without_annotation_are_not_guessed():
+    warnings: list[str] = []
     for annotation in (dict, dict[str, Any], Any, object, dict[str, Any] | None):
         with pytest.raises(UnencodableError, match=r"^result\['a'\] is of type set"):
             outputs({"a": {1}}, names("x"), annotation, warnings.append)
@@ -310,21 +300,21 @@ def test_bytes_are_a_value_for_pickled_returns_alone():
         streamed([b"a", b"b"], "x")
 
 
-def test_the_place_in_a_result_that_json_cannot_hold_is_named():
-    for chunk, place in (
-        (Result([{1}]), "result[0]"),
-        (Result({1}, 2), "result[0]"),
-        (Result(x={"a": {1}}, y=2), "result['x']['a']"),
-        ({"type": "done", "x": 1, "y": {2}}, "result['y']"),
-    ):
-        returns = (
-            ("x",)
-            if place == "result[0]" and len(getattr(chunk, "values", ())) == 1
-            else ("x", "y")
-        )
-        with pytest.raises(UnencodableError) as raised:
-            streamed([chunk], *returns)
-        assert raised.value.place == place
+@pytest.mark.parametrize(
+    ("end", "returns", "place"),
+    [
+        (Result([{1}]), ("x",), "result[0]"),
+        (Result({1}, 2), ("x", "y"), "result[0]"),
+        (Result(x={"a": {1}}, y=2), ("x", "y"), "result['x']['a']"),
+        ({"type": "done", "x": 1, "y": {2}}, ("x", "y"), "result['y']"),
+    ],
+)
+def test_the_place_in_a_result_that_json_cannot_hold_is_named(
+    end: object, returns: tuple[str, ...], place: str
+):
+    with pytest.raises(UnencodableError) as raised:
+        streamed([end], *returns)
+    assert raised.value.place == place
 
 
 def test_a_stream_over_the_limit_is_refused_before_it_is_put_together():
