@@ -15,9 +15,10 @@ from runnable.clock import instant, iso
 from runnable.exceptions import RunnableError
 from runnable.parameters import JsonParameter, ObjectParameter
 from runnable.records import Batch, Head, Record
-from runnable.runlog import RunLog, fold, plain_outputs, stands_in_pipeline
+from runnable.runlog import RunLog, fold, stands_in_pipeline
 
 NAMES = ("a", "b", "c")
+ENDS = ("success", "success", "failed", "retried", "misfit", "died", "cancelled")
 
 
 class Journal:
@@ -508,12 +509,3 @@ def test_the_values_of_a_log_are_the_readers_own(journal: Journal):
 )
 def test_outputs_are_the_pipelines_own_unless_they_are_a_branchs(path: str, expected: bool):
     assert stands_in_pipeline(path) is expected
-
-
-def test_outputs_that_an_event_shows_whole_are_the_values():
-    event = {"outputs": {"x": 1, "loss": 0.5}, "metrics": {"loss": 0.5}}
-    found = plain_outputs(event)
-    assert {name: (one.kind, one.get_value()) for name, one in found.items()} == {
-        "x": ("json", 1),
-        "loss": ("metric", 0.5),
-    }

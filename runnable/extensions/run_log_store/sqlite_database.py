@@ -17,7 +17,7 @@ from runnable import defaults
 from runnable.exceptions import LeaseLostError, StoreError
 from runnable.extensions.run_log_store import sqlite_files, sqlite_journal, sqlite_schema
 from runnable.extensions.run_log_store.sqlite_connection import Connection, connect
-from runnable.extensions.run_log_store.sqlite_errors import store_error
+from runnable.extensions.run_log_store.sqlite_errors import FAILURES, store_error
 from runnable.store import Append
 
 T = TypeVar("T")
@@ -105,7 +105,7 @@ class Database:
             answers, size = sqlite_journal.append(connection, batch)
         except apsw.BusyError:
             return None
-        except apsw.Error as error:
+        except FAILURES as error:
             raise store_error(self.path, error) from error
         finally:
             seat.lock.release()
@@ -166,7 +166,7 @@ class Database:
             with _transaction(connection, "BEGIN"):
                 self._check_version(connection)
                 yield connection
-        except apsw.Error as error:
+        except FAILURES as error:
             connection = None
             raise store_error(self.path, error) from error
         finally:
@@ -188,7 +188,7 @@ class Database:
                 self._copy(self._ready(self.copier))
         except apsw.BusyError:
             self.log_bytes = 0  # somebody else is at it
-        except apsw.Error as error:
+        except FAILURES as error:
             raise store_error(self.path, error) from error
 
     def is_in_place(self) -> bool:
@@ -298,7 +298,7 @@ class Database:
             except apsw.BusyError as error:
                 if time.monotonic() > deadline:
                     raise store_error(self.path, error) from error
-            except apsw.Error as error:
+            except FAILURES as error:
                 raise store_error(self.path, error) from error
             time.sleep(random.uniform(pause / 2, pause))
             pause = min(2 * pause, LONGEST_PAUSE)

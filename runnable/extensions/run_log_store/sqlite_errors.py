@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import apsw
 
@@ -11,7 +12,11 @@ from runnable.extensions.run_log_store import sqlite_files
 from runnable.extensions.run_log_store.sqlite_schema import damaged
 
 
-def store_error(path: Path, error: apsw.Error) -> StoreError:
+FAILURES: Final = (apsw.Error, UnicodeDecodeError)
+"""What SQLite may raise; the latter where a damaged text is read."""
+
+
+def store_error(path: Path, error: apsw.Error | UnicodeDecodeError) -> StoreError:
     """The error for what SQLite refused."""
     where = str(path)
     match error:
@@ -26,6 +31,8 @@ def store_error(path: Path, error: apsw.Error) -> StoreError:
             return damaged(path, "it is not a database, or its beginning is overwritten")
         case apsw.CorruptError() | apsw.FormatError() | apsw.SQLError():
             return damaged(path, str(error))
+        case UnicodeDecodeError():
+            return damaged(path, "a text in it is not UTF-8")
         case apsw.FullError():
             return _full(path)
         case apsw.IOError() if sqlite_files.is_full(path):

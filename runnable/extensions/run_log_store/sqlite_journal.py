@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
+import apsw
+
 from runnable.events import END_STATUS
 from runnable.exceptions import JournalCorruptError, LeaseLostError, StoreError
 from runnable.extensions.run_log_store import sqlite_runs
@@ -103,6 +105,8 @@ def last_seq(connection: Connection, run_id: str, key: int, run: sqlite_runs.Run
     for table in ("journal", "chunks"):
         at = 0
         for found, rowid in connection.execute(_LAST.format(table=table), (key,)):
+            if type(found) is not int:
+                raise JournalCorruptError(run_id, last + 1, f"the index of {table} is damaged")
             last, at = max(last, found), rowid
         if at and not run.ended and connection.execute(_LOST.format(table=table), (at, key)).get:
             raise JournalCorruptError(run_id, last + 1, f"the index of {table} does not know it")
@@ -128,8 +132,11 @@ def read_page(
     size = 0
     cursor = connection.execute(_ALL if chunks else _CONTROL, where)
     for row in cursor:
-        found.append(Row(*row))
-        size += len(row[2]) if row[1] > position else 0
+        seq, last, body = row
+        if not (type(seq) is type(last) is int and type(body) is bytes):
+            raise apsw.CorruptError("a row of records holds something else")
+        found.append(Row(seq, last, body))
+        size += len(body) if last > position else 0
         if size > PAGE_BYTES:
             cursor.close()
             break

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
 from dataclasses import dataclass, fields
 from operator import attrgetter
@@ -90,6 +91,9 @@ class Run:
         return crc32(repr(_values(self)).encode())
 
 
+logger = logging.getLogger(defaults.LOGGER_NAME)
+
+_DAMAGED: Final = (apsw.CorruptError, UnicodeDecodeError)
 COLUMNS: Final = tuple(field.name for field in fields(Run))
 _values: Final = attrgetter(*COLUMNS)
 _NAMES: Final = ",".join(COLUMNS)
@@ -149,10 +153,16 @@ def page(
     try:
         rows = connection.execute(_PAGE, {**wanted, "limit": limit}).fetchall()
         key = cast("int", rows[-1][0]) if rows else None
-    except apsw.CorruptError:
+    except _DAMAGED:
         rows, key = _rows_one_by_one(connection, wanted, limit)
-    runs = [(Run(*row[2:]), row[1]) for row in rows]
-    return [run for run, crc in runs if run.checksum() == crc], key
+    runs: list[Run] = []
+    for row in rows:
+        run = Run(*row[2:])
+        if run.checksum() == row[1]:
+            runs.append(run)
+        else:
+            logger.warning("A damaged run is left out of the list (number %s).", row[0])
+    return runs, key
 
 
 def _rows_one_by_one(
@@ -164,8 +174,8 @@ def _rows_one_by_one(
     for key in range(min(wanted["before"] - 1, highest), 0, -1):
         try:
             rows += connection.execute(_ONE, {**wanted, "key": key})
-        except apsw.CorruptError:
-            continue
+        except _DAMAGED:
+            logger.warning("A damaged run is left out of the list (number %s).", key)
         if len(rows) == limit:
             return rows, key
     return rows, None
