@@ -19,7 +19,7 @@ from runnable.wiring import Facts, Given, facts_of
 if TYPE_CHECKING:
     from runnable.binding import Argument
     from runnable.parameters import Parameter
-    from runnable.runlog import RunLog
+    from runnable.runlog import RunLog, Stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,57 +251,65 @@ def misfits(graph: Graph, history: RunLog) -> list[str]:
         graph: One whose structure is right.
         history: What the earlier lives of the run did, attached to where its values are.
     """
-    found: list[str] = []
-    _Reader(history, found).walk(graph, dict(history.initial_parameters()))
-    return found
+    reader = _Reader(history)
+    reader.walk(graph, dict(history.stored_initially()))
+    return reader.found
 
 
 class _Reader:
-    """One walk through the steps that remain, with the values that are stored for them.
+    """One walk through the steps that remain, with what is stored for them when it is read.
 
     A name that a remaining step will set anew has the value None.
     """
 
-    def __init__(self, history: RunLog, found: list[str]) -> None:
-        self._history, self._found = history, found
+    def __init__(self, history: RunLog) -> None:
+        self.found: list[str] = []
+        self._history = history
+        self._parameters: dict[int, Parameter] = {}
         self._annotations: dict[int, Annotation] = {}
 
     def walk(
-        self, graph: Graph, stored: MutableMapping[str, Parameter | None], path: str = ""
+        self, graph: Graph, stored: MutableMapping[str, Stored | None], path: str = ""
     ) -> None:
         steps, branches = self._history.steps, self._history.branches
         for node in graph.walk_order():
             here = f"{path}.{node.name}" if path else node.name
             step = steps.get(here)
             if step is not None and step.status == defaults.SUCCESS:
-                stored.update(step.outputs())
+                stored.update(step.stored_outputs())
                 continue
             branch = f"{here}.{defaults.ON_FAILURE}"
             facts = facts_of(node)
             if branch not in branches:
-                self._read(facts, here, stored)
+                self._look_at(facts, here, stored)
             if node.on_failure is not None:
                 self.walk(node.on_failure, ChainMap({}, stored), branch)
             if branch in branches:
                 return
             stored.update((given.name, None) for given in facts.gives)
 
-    def _read(self, facts: Facts, path: str, stored: Mapping[str, Parameter | None]) -> None:
+    def _look_at(self, facts: Facts, path: str, stored: Mapping[str, Stored | None]) -> None:
         for argument in facts.needs:
-            parameter = stored.get(argument.name)
-            if parameter is not None and (reason := self._misfit(argument, parameter)):
+            form = stored.get(argument.name)
+            if form is not None and (reason := self._misfit(argument, form)):
                 place = f" ({facts.location})" if facts.location else ""
                 wanted = inspect.formatannotation(argument.annotation)
-                self._found.append(
+                self.found.append(
                     f"step {path!r}{place} takes {argument.name}: {wanted}, and the stored value "
                     f"does not fit: {reason}"
                 )
 
-    def _misfit(self, argument: Argument, parameter: Parameter) -> str:
+    def _misfit(self, argument: Argument, form: Stored) -> str:
         annotation = self._annotations.get(id(argument))
         if annotation is None:
             annotation = self._annotations[id(argument)] = Annotation(argument.annotation)
-        if annotation.open or type(parameter.scalar) in annotation.scalars:
+        if annotation.open:
+            return ""
+        parameter = self._parameters.get(id(form))
+        if parameter is None:
+            (parameter,) = self._history.restore({argument.name: form}).values()
+            self._parameters[id(form)] = parameter
+        if type(parameter.scalar) in annotation.scalars:
             return ""
         try:
             annotation.fit(argument.name, parameter)

@@ -14,8 +14,8 @@ from runnable.nodes import TaskNode
 from runnable.scope import Scope
 
 if TYPE_CHECKING:
+    from runnable.attempt import Attempt
     from runnable.runlog import StepLog
-    from runnable.tasks import Attempt
 
 
 class Engine:

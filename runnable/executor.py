@@ -11,7 +11,7 @@ from runnable.nodes import TaskNode
 from runnable.scope import Scope
 
 if TYPE_CHECKING:
-    from runnable.tasks import Attempt
+    from runnable.attempt import Attempt
 
 
 class BasePipelineExecutor(ABC, BaseModel):

@@ -11,9 +11,9 @@ from runnable import defaults
 from runnable.exceptions import GraphError, nearest
 
 if TYPE_CHECKING:
+    from runnable.attempt import Attempt
     from runnable.parameters import Parameter
     from runnable.scope import Scope
-    from runnable.tasks.base import Attempt
 
 SUCCESS: Final = "success"
 FAIL: Final = "fail"

@@ -120,9 +120,13 @@ class StepLog:
 
     def outputs(self) -> dict[str, Parameter]:
         """What its last attempt returned, if that succeeded."""
+        return self._loader.restore(self.stored_outputs())
+
+    def stored_outputs(self) -> Mapping[str, Stored]:
+        """The same, as the journal holds it."""
         if not self._story or self._story[-1].kind != "task_completed":
             return {}
-        return self._loader.restore(_outputs_of(self._story[-1].event, self._story[-1].values))
+        return _outputs_of(self._story[-1].event, self._story[-1].values)
 
     def tell(self, kind: str, event: Event, values: Values) -> None:
         """Go on by one thing that happened to it."""
@@ -254,15 +258,23 @@ class RunLog:
         Raises:
             KeyError: If the run has no such parameter.
         """
-        return self._loader.restore({name: self._stored[name]})[name].get_value()
+        return self.restore({name: self._stored[name]})[name].get_value()
 
     def stored_parameters(self) -> dict[str, Parameter]:
         """Name → parameter as it stands; values are decoded when they are asked for."""
-        return self._loader.restore(self._stored)
+        return self.restore(self._stored)
 
     def initial_parameters(self) -> dict[str, Parameter]:
         """Name → parameter as the run began."""
-        return self._loader.restore(self._initial)
+        return self.restore(self._initial)
+
+    def stored_initially(self) -> Mapping[str, Stored]:
+        """The same, as the journal holds it."""
+        return self._initial
+
+    def restore(self, stored: Mapping[str, Stored]) -> dict[str, Parameter]:
+        """The parameters that the journal holds like that."""
+        return self._loader.restore(stored)
 
     def attach(self, read_blob: ReadBlob, loads: Callable[[bytes], object] | None = None) -> Self:
         """Say where large and pickled values are read from."""
@@ -290,10 +302,13 @@ class RunLog:
         return self
 
     def _close(self, end: Event) -> None:
-        """End every attempt that is open."""
+        """End every attempt and every branch that is open."""
         for step in self._open.values():
             step.tell("closed", end, _NONE)
         self._open = {}
+        for path, status in self.branches.items():
+            if status == defaults.RUNNING:
+                self.branches[path] = end["status"]
 
     def _step(self, event: Event) -> StepLog:
         path = event["path"]
@@ -312,8 +327,10 @@ class RunLog:
             self.start_time = _time(event)
             self._initial = values.get("parameters", {})
             self._stored = dict(self._initial)
-        elif self._open:
-            self.idle_resumes = {path: self.idle_resumes.get(path, 0) + 1 for path in self._open}
+        else:
+            if self._open:
+                times = self.idle_resumes
+                self.idle_resumes = {path: times.get(path, 0) + 1 for path in self._open}
             self._close({"status": defaults.INTERRUPTED})
         self.version = values.get("version", "")
         self.structure = values.get("structure", self.structure)

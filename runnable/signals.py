@@ -84,7 +84,7 @@ class Signals:
 
     @contextmanager
     def reaching(self, thread: int) -> Generator[None, None, None]:
-        """Let a signal interrupt a sync function that runs on that thread, if it is the main one."""
+        """Let a signal interrupt a sync function that runs on that thread, the main one."""
         outer, self.inline = self.inline, self.inline or thread == threading.main_thread().ident
         try:
             yield

@@ -1,6 +1,7 @@
 """What a task step runs: the kinds of tasks, and the settings that all of them share."""
 
-from runnable.tasks.base import Attempt, BaseTaskType
+from runnable.attempt import Attempt
+from runnable.tasks.base import BaseTaskType
 from runnable.tasks.python import AsyncPythonTaskType, PythonTaskType
 from runnable.tasks.settings import TaskSettings
 

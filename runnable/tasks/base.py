@@ -9,11 +9,12 @@ import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 from pydantic_core import from_json, to_json
 
 from runnable import defaults
+from runnable.attempt import Attempt
 from runnable.binding import Bound
 from runnable.blocking import in_store_thread
 from runnable.capture import ROUTER
@@ -25,17 +26,6 @@ from runnable.plugins import load
 from runnable.runlog import StepAttempt
 from runnable.scope import CURRENT, CallbackSink, Run, Scope
 from runnable.tasks.settings import TaskSettings
-
-
-class Attempt(NamedTuple):
-    """How one attempt ended; without an error it succeeded."""
-
-    outputs: dict[str, Parameter]
-    metrics: tuple[str, ...] = ()
-    inputs: Mapping[str, Any] | None = None
-    error: BaseException | None = None
-    will_retry: bool = False
-    duration: float = 0.0
 
 
 class BaseTaskType(TaskSettings, ABC):

@@ -13,7 +13,7 @@ from runnable.scope import CURRENT, Scope
 if TYPE_CHECKING:
     from runnable.graph import BaseNode, Graph, Outcome
     from runnable.nodes import TaskNode
-    from runnable.tasks import Attempt
+    from runnable.attempt import Attempt
 
 
 class GenericPipelineExecutor(BasePipelineExecutor):

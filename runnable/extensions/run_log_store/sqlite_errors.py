@@ -11,7 +11,6 @@ from runnable.exceptions import StoreError
 from runnable.extensions.run_log_store import sqlite_files
 from runnable.extensions.run_log_store.sqlite_schema import damaged
 
-
 FAILURES: Final = (apsw.Error, UnicodeDecodeError)
 """What SQLite may raise; the latter where a damaged text is read."""
 

@@ -29,6 +29,25 @@ _APPEND: Final = (
 _APPEND_CONTROL: Final = _APPEND.format(table="journal")
 _APPEND_CHUNKS: Final = _APPEND.format(table="chunks")
 
+# What an index says is checked against the row it leads to: damage must not pass for an answer.
+_LAST: Final = """
+SELECT i.last, i.rowid, r.run=i.run AND r.last=i.last
+FROM {table} AS i CROSS JOIN {table} AS r ON r.rowid=i.rowid
+WHERE i.run=? ORDER BY i.seq DESC LIMIT 1
+"""
+_LOST: Final = """
+SELECT seq FROM {table} NOT INDEXED WHERE rowid BETWEEN ?1 + 1 AND ?1 + 1000 AND run=?2 LIMIT 1
+"""
+# From the row in which the position lies, or the last before it.
+_ROWS: Final = """
+SELECT i.seq, r.run, r.seq, r.last, r.body
+FROM {table} AS i CROSS JOIN {table} AS r ON r.rowid=i.rowid
+WHERE i.run=:run AND i.seq<=:end AND i.seq>=coalesce(
+    (SELECT max(seq) FROM {table} WHERE run=:run AND seq<=:position + 1), 0)
+"""
+_CONTROL: Final = _APPEND.format(table="journal")
+_APPEND_CHUNKS: Final = _APPEND.format(table="chunks")
+
 _LAST: Final = """
 SELECT last, rowid FROM {table} WHERE run=? ORDER BY seq DESC LIMIT 1
 """
@@ -41,7 +60,7 @@ _ROWS: Final = """
 SELECT seq, last, body FROM {table} WHERE run=:run AND seq<=:end AND seq>=coalesce(
     (SELECT max(seq) FROM {table} WHERE run=:run AND seq<=:position + 1), 0)
 """
-_CONTROL: Final = f"{_ROWS.format(table='journal')} ORDER BY seq LIMIT {PAGE_ROWS}"
+_CONTROL: Final = f"{_ROWS.format(table='journal')} ORDER BY 1 LIMIT {PAGE_ROWS}"
 _ALL: Final = (
     f"{_ROWS.format(table='journal')} UNION ALL {_ROWS.format(table='chunks')} "
     f"ORDER BY 1 LIMIT {PAGE_ROWS}"
@@ -104,12 +123,13 @@ def last_seq(connection: Connection, run_id: str, key: int, run: sqlite_runs.Run
     last = 0
     for table in ("journal", "chunks"):
         at = 0
-        for found, rowid in connection.execute(_LAST.format(table=table), (key,)):
-            if type(found) is not int:
+        for found, rowid, is_right in connection.execute(_LAST.format(table=table), (key,)):
+            if not is_right:
                 raise JournalCorruptError(run_id, last + 1, f"the index of {table} is damaged")
             last, at = max(last, found), rowid
+        # What the index does not know of must not be taken for the end of the run either.
         if at and not run.ended and connection.execute(_LOST.format(table=table), (at, key)).get:
-            raise JournalCorruptError(run_id, last + 1, f"the index of {table} does not know it")
+            raise JournalCorruptError(run_id, last + 1, f"the index of {table} is damaged")
     if last < run.seq:
         raise JournalCorruptError(run_id, last + 1, "records are missing at the end")
     return last
@@ -132,9 +152,9 @@ def read_page(
     size = 0
     cursor = connection.execute(_ALL if chunks else _CONTROL, where)
     for row in cursor:
-        seq, last, body = row
-        if not (type(seq) is type(last) is int and type(body) is bytes):
-            raise apsw.CorruptError("a row of records holds something else")
+        wanted, run, seq, last, body = row
+        if run != key or seq != wanted or type(last) is not int or type(body) is not bytes:
+            raise apsw.CorruptError("an index leads to another row")
         found.append(Row(seq, last, body))
         size += len(body) if last > position else 0
         if size > PAGE_BYTES:
