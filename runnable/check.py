@@ -265,7 +265,7 @@ class _Reader:
     def __init__(self, history: RunLog) -> None:
         self.found: list[str] = []
         self._history = history
-        self._parameters: dict[int, Parameter] = {}
+        self._parameters: dict[int, tuple[Stored, Parameter]] = {}
         self._annotations: dict[int, Annotation] = {}
 
     def walk(
@@ -305,10 +305,7 @@ class _Reader:
             annotation = self._annotations[id(argument)] = Annotation(argument.annotation)
         if annotation.open:
             return ""
-        parameter = self._parameters.get(id(form))
-        if parameter is None:
-            (parameter,) = self._history.restore({argument.name: form}).values()
-            self._parameters[id(form)] = parameter
+        parameter = self._parameter_of(argument.name, form)
         if type(parameter.scalar) in annotation.scalars:
             return ""
         try:
@@ -318,3 +315,11 @@ class _Reader:
         except UnpickleError as error:
             return str(error)
         return ""
+
+    def _parameter_of(self, name: str, form: Stored) -> Parameter:
+        """What many steps read is fetched once; the form is kept so that its id stays its own."""
+        known = self._parameters.get(id(form))
+        if known is None:
+            (parameter,) = self._history.restore({name: form}).values()
+            known = self._parameters[id(form)] = (form, parameter)
+        return known[1]

@@ -17,13 +17,14 @@ from runnable.clock import Clock
 from runnable.engine import Engine
 from runnable.exceptions import ExecutionFailedError, RunCancelledError, StoreError
 from runnable.journal import Item, Journal, Writer
+from runnable.kinds import CONTROL_KINDS
 from runnable.masking import Masker
 from runnable.nodes.task import outlast
 from runnable.opening import Opened, Opening
 from runnable.runlog import RunLog
 from runnable.scope import CURRENT, Run, Scope
 from runnable.signals import SIGNALS
-from runnable.store import CONTROL_KINDS, BaseRunLogStore, Owner
+from runnable.store import BaseRunLogStore, Owner
 from runnable.stream import Stream
 from runnable.tasks.base import cut, message_of, previews
 

@@ -9,9 +9,7 @@ from typing import Annotated, Any, Final, Literal, cast
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 from pydantic_core import from_json
 
-from runnable.defaults import CANCELLED, FAIL, SUCCESS
-
-EndStatus = Literal["success", "fail", "cancelled"]
+from runnable.kinds import EndStatus
 
 
 class BaseEvent(BaseModel, frozen=True):
@@ -204,13 +202,6 @@ EVENTS: Final[dict[str, type[BaseEvent]]] = {
     )
 }
 """Event type → its class."""
-
-END_STATUS: Final[dict[str, EndStatus]] = {
-    "pipeline_completed": SUCCESS,
-    "pipeline_error": FAIL,
-    "pipeline_cancelled": CANCELLED,
-}
-"""The event types that end a run → the run's status after them."""
 
 
 def parse_event(text: bytes | str) -> PipelineEvent | UnknownEvent:

@@ -22,12 +22,11 @@ from typing import (
     Union,
     get_args,
     get_origin,
-    is_typeddict,
 )
 
 from pydantic import BaseModel, JsonValue
 
-from runnable.annotation import EMPTY
+from runnable.annotation import EMPTY, Annotation
 
 JsonType: TypeAlias = Literal["null", "boolean", "integer", "number", "string", "array", "object"]
 
@@ -109,7 +108,9 @@ def fit(given: Any, taken: Any) -> Fit:
         >>> fit(int, float), fit(str, int), fit(int, dict)
         (<Fit.ALWAYS: 2>, <Fit.SOMETIMES: 1>, <Fit.NEVER: 0>)
     """
-    return _fit(given, taken, _DEPTH)
+    found = _fit(given, taken, _DEPTH)
+    # What pydantic has no way to check, as a `TypedDict` of `typing` before 3.12, takes anything.
+    return found if found is _ALL or Annotation(taken).validator is not None else _ALL
 
 
 def fit_pickled(given: Any, taken: Any) -> Fit:
@@ -120,7 +121,9 @@ def fit_pickled(given: Any, taken: Any) -> Fit:
     givers = [_bare(part) for part in _members(_bare(given))]
     takers = [_bare(part) for part in _members(_bare(taken))]
     fits = [max(_fit_class(one, other) for other in takers) for one in givers]
-    return _ALL if min(fits) is _ALL else _SOME
+    if min(fits) is _ALL or Annotation(taken).validator is None:
+        return _ALL
+    return _SOME
 
 
 def json_types(annotation: Any) -> list[JsonType]:
@@ -323,7 +326,7 @@ def _written(giver: Any) -> JsonType | None:
         return "string"
     if _is_mapping_like(giver) or giver in _KEYED:
         return "object"
-    if _has_hooks(giver) or is_dataclass(giver) or is_typeddict(giver):
+    if _has_hooks(giver) or is_dataclass(giver):
         return None
     return next((written for kind, written in _WRITTEN if issubclass(giver, kind)), None)
 
@@ -335,7 +338,11 @@ def _is_mapping_like(kind: Any) -> bool:
         return not (own or kind.__pydantic_root_model__ or _has_decorators(kind))
     if is_dataclass(kind):
         return not _has_hooks(kind) and not _has_decorators(kind)
-    return is_typeddict(kind)
+    return _is_typed_dict(kind)
+
+
+def _is_typed_dict(kind: Any) -> bool:
+    return type(kind).__name__ == "_TypedDictMeta"
 
 
 def _has_decorators(kind: Any) -> bool:
@@ -353,7 +360,7 @@ def _has_hooks(kind: Any) -> bool:
 
 def _is_users(kind: Any) -> bool:
     """Whether it is a plain class, of which pydantic takes nothing but its instances."""
-    special = issubclass(kind, Enum) or is_dataclass(kind) or is_typeddict(kind)
+    special = issubclass(kind, Enum) or is_dataclass(kind) or _is_typed_dict(kind)
     module = kind.__module__.partition(".")[0]
     return not special and not _has_hooks(kind) and module not in sys.stdlib_module_names
 

@@ -11,8 +11,8 @@ from pydantic_core import to_json
 from runnable import defaults
 from runnable.blocking import in_store_thread
 from runnable.clock import Clock, iso
-from runnable.events import END_STATUS
 from runnable.exceptions import LeaseLostError, StoreError
+from runnable.kinds import END_STATUS
 from runnable.leases import KEEPER
 from runnable.records import Batch, Head, Record
 from runnable.store import Append, BaseRunLogStore, Lease

@@ -24,12 +24,13 @@ from runnable.exceptions import (
 )
 from runnable.graph import Graph, changes
 from runnable.journal import opening_record
+from runnable.kinds import CHUNKS, CONTROL_KINDS
 from runnable.masking import Masker
 from runnable.names import check_run_id
 from runnable.parameters import Parameter, initial_parameters
-from runnable.records import CHUNKS, Record
+from runnable.records import Record
 from runnable.runlog import RunLog, fold
-from runnable.store import CONTROL_KINDS, BaseRunLogStore, Lease, Owner, RunRecord
+from runnable.store import BaseRunLogStore, Lease, Owner, RunRecord
 
 if TYPE_CHECKING:
     from runnable.clock import Clock

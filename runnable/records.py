@@ -15,27 +15,21 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
 from zlib import crc32
 
 from pydantic_core import from_json, to_json
 
 from runnable.clock import instant, iso
-from runnable.events import (
-    EVENTS,
-    BaseEvent,
-    TaskChunkEvent,
-    TaskLogEvent,
-    UnknownEvent,
-    parse_event,
-    trusted_event,
-)
 from runnable.exceptions import JournalCorruptError, StoreError
+from runnable.kinds import CHUNKS
+
+if TYPE_CHECKING:
+    # The classes are loaded when an event is first made: a run that nobody streams needs none.
+    from runnable.events import BaseEvent
 
 FORMAT: Final = 1
 """The version of the stored form; a reader refuses a newer one."""
-CHUNKS: Final = "chunks"
-"""The kind of a record that stands for a batch of chunks and log lines."""
 
 
 class Record(NamedTuple):
@@ -133,19 +127,9 @@ class Record(NamedTuple):
         if self.kind == CHUNKS:
             yield from Batch.read(self).events()
         else:
-            yield typed_event(self)
+            from runnable.events import parse_event
 
-
-def typed_event(record: Record) -> BaseEvent:
-    """The event of a control record; one that we wrote is not validated again."""
-    model = EVENTS.get(record.kind, UnknownEvent)
-    if model is UnknownEvent:
-        return UnknownEvent.model_validate_json(record.event)
-    return cast("BaseEvent", parse_event(record.event))
-
-
-_CHUNK_FIELDS: Final = set(TaskChunkEvent.model_fields)
-_LOG_FIELDS: Final = set(TaskLogEvent.model_fields)
+            yield parse_event(self.event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +163,9 @@ class Head:
 
     def maker(self) -> Callable[[int, int, object], BaseEvent]:
         """Makes the typed event of one chunk or log line: (seq, microseconds, payload)."""
+        from runnable.events import TaskChunkEvent, TaskLogEvent, trusted_event
+
+        chunk_fields, log_fields = set(TaskChunkEvent.model_fields), set(TaskLogEvent.model_fields)
         kind, run_id, task_name, path = self.type, self.run_id, self.task_name, self.path
         attempt, stream, encoding = self.attempt, self.stream, self.encoding or None
 
@@ -194,7 +181,7 @@ class Head:
                 "chunk": payload,
                 "encoding": encoding,
             }
-            return trusted_event(TaskChunkEvent, fields, _CHUNK_FIELDS)
+            return trusted_event(TaskChunkEvent, fields, chunk_fields)
 
         def line(seq: int, at: int, payload: object) -> BaseEvent:
             fields: dict[str, Any] = {
@@ -208,7 +195,7 @@ class Head:
                 "stream": stream,
                 "text": payload,
             }
-            return trusted_event(TaskLogEvent, fields, _LOG_FIELDS)
+            return trusted_event(TaskLogEvent, fields, log_fields)
 
         return line if kind == "task_log" else chunk
 

@@ -12,8 +12,9 @@ from pydantic_core import from_json
 
 from runnable import defaults
 from runnable.exceptions import RunnableError
+from runnable.kinds import CHUNKS
 from runnable.parameters import Parameter, restored
-from runnable.records import CHUNKS, Record
+from runnable.records import Record
 
 Event = dict[str, Any]
 Values = dict[str, Any]

@@ -11,13 +11,13 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from runnable import defaults
-from runnable.events import EVENTS, EndStatus
 from runnable.exceptions import LeaseLostError
+from runnable.kinds import CONTROL_KINDS, EndStatus
 from runnable.runlog import RunLog, StepLog, fold
 
 if TYPE_CHECKING:
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from runnable.records import Record
 
 Verb = Literal["take", "renew", "release", "look", "cancel"]
-
-CONTROL_KINDS: Final = frozenset(EVENTS) - {"task_chunk", "task_log"}
-"""The kinds of records that a resume and a run log need: everything but the chunks."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,27 +1,32 @@
 """What users write: steps, tasks, pipelines; and the events that they read."""
 
-from runnable.events import (
-    BranchCompletedEvent,
-    BranchStartedEvent,
-    CompositeCompletedEvent,
-    PipelineCancelledEvent,
-    PipelineCompletedEvent,
-    PipelineErrorEvent,
-    PipelineEvent,
-    PipelineStartedEvent,
-    TaskChunkEvent,
-    TaskCompletedEvent,
-    TaskErrorEvent,
-    TaskLogEvent,
-    TaskSkippedEvent,
-    TaskStartedEvent,
-    UnknownEvent,
-)
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from runnable.parameters import TaskReturns
 from runnable.sdk.pipeline import AsyncPipeline, Pipeline, RunOptions
 from runnable.sdk.runs import cancel, follow
 from runnable.sdk.step import Step
 from runnable.sdk.tasks import AsyncPythonTask, PythonTask, Stub, json, metric, pickled
+
+if TYPE_CHECKING:
+    from runnable.events import (
+        BranchCompletedEvent,
+        BranchStartedEvent,
+        CompositeCompletedEvent,
+        PipelineCancelledEvent,
+        PipelineCompletedEvent,
+        PipelineErrorEvent,
+        PipelineEvent,
+        PipelineStartedEvent,
+        TaskChunkEvent,
+        TaskCompletedEvent,
+        TaskErrorEvent,
+        TaskLogEvent,
+        TaskSkippedEvent,
+        TaskStartedEvent,
+        UnknownEvent,
+    )
 
 __all__ = [
     "AsyncPipeline",
@@ -53,3 +58,10 @@ __all__ = [
     "metric",
     "pickled",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """The events, loaded when one is asked for: a run that nobody streams needs none."""
+    if name in __all__:
+        return getattr(import_module("runnable.events"), name)
+    raise AttributeError(f"module 'runnable.sdk' has no attribute {name!r}")

@@ -7,14 +7,13 @@ from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from functools import partial
 from pathlib import Path
-from typing import ClassVar, Literal, Self, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypedDict, Unpack, cast
 
 from pydantic import InstanceOf, PrivateAttr, field_validator, model_validator
 
 from runnable.check import Report, check
 from runnable.config import load_services
 from runnable.context import AsyncPipelineContext, OnDisconnect, PipelineContext
-from runnable.events import PipelineEvent
 from runnable.exceptions import DefinitionError, GraphError
 from runnable.graph import SUCCESS, Graph
 from runnable.nodes import FailNode, SuccessNode
@@ -22,6 +21,9 @@ from runnable.opening import Opening
 from runnable.runlog import RunLog
 from runnable.sdk.model import Definition
 from runnable.sdk.step import Step
+
+if TYPE_CHECKING:
+    from runnable.events import PipelineEvent
 
 
 class RunOptions(TypedDict, total=False):

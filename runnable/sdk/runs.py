@@ -6,16 +6,18 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from runnable.blocking import in_store_thread
 from runnable.config import load_services
-from runnable.events import PipelineEvent, UnknownEvent
 from runnable.exceptions import InputError, RunInterruptedError
 from runnable.following import follow_records
 from runnable.leases import KEEPER
 from runnable.names import check_run_id
 from runnable.store import BaseRunLogStore, Lease, Owner
+
+if TYPE_CHECKING:
+    from runnable.events import PipelineEvent, UnknownEvent
 
 
 async def follow(

@@ -90,7 +90,7 @@ def together(functions: Sequence[Callable[[], T]]) -> list[T | Exception]:
         barrier.wait()
         try:
             return function()
-        except Exception as error:  # noqa: BLE001 -- it is the answer
+        except Exception as error:
             return error
 
     with ThreadPoolExecutor(len(functions)) as threads:

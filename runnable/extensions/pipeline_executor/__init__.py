@@ -11,9 +11,9 @@ from runnable.executor import BasePipelineExecutor
 from runnable.scope import CURRENT, Scope
 
 if TYPE_CHECKING:
+    from runnable.attempt import Attempt
     from runnable.graph import BaseNode, Graph, Outcome
     from runnable.nodes import TaskNode
-    from runnable.attempt import Attempt
 
 
 class GenericPipelineExecutor(BasePipelineExecutor):

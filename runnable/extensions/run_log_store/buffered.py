@@ -14,7 +14,6 @@ from operator import attrgetter
 from typing import ClassVar, Final
 
 from runnable import defaults
-from runnable.events import END_STATUS, EndStatus
 from runnable.exceptions import (
     JournalCorruptError,
     LeaseLostError,
@@ -23,6 +22,7 @@ from runnable.exceptions import (
     RunNotFoundError,
     StoreError,
 )
+from runnable.kinds import END_STATUS, EndStatus
 from runnable.records import Record
 from runnable.store import Append, BaseRunLogStore, Lease, Owner, RunRecord, RunSummary, Verb
 

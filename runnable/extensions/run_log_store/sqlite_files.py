@@ -6,6 +6,7 @@ import errno
 import os
 import re
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -18,6 +19,9 @@ NETWORK_FILE_SYSTEMS: Final = frozenset(
     | {f"fuse.{kind}" for kind in ("ceph", "glusterfs", "rclone", "s3fs", "sshfs")}
 )
 """Where the memory and the locks that a write-ahead log needs do not reach the other machine."""
+
+
+MOUNTS: Final = Path("/proc/self/mounts")
 
 
 def prepare_folder(path: Path) -> Path:
@@ -38,19 +42,10 @@ def prepare_folder(path: Path) -> Path:
     folder = path.parent
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        _make(folder)
-        found = folder.lstat()
-        if stat.S_ISLNK(found.st_mode):
-            raise StoreError(
-                str(path),
-                f"its folder {folder} is a symbolic link, which may lead anywhere",
-                "Name the folder that is meant.",
-            )
-        if not stat.S_ISDIR(found.st_mode):
-            raise StoreError(
-                str(path), f"{folder} is a file and not a folder", "Move it, or name another path."
-            )
-        _check_owner(path, f"its folder {folder}", found)
+        is_new = _make(folder)
+        _check_folder(path, folder)
+        if is_new or folder.name == defaults.STORE_FOLDER:
+            _ignore(folder)
         real = Path(os.path.realpath(folder)) / path.name
     except OSError as error:
         raise failure(path, f"its folder {folder} cannot be used", error) from error
@@ -174,21 +169,38 @@ def file_system(path: Path, mounts: str) -> str:
     return found
 
 
-def _make(folder: Path) -> None:
+def _make(folder: Path) -> bool:
+    """Make it if it is not there; whether it was made."""
     try:
         folder.mkdir(mode=0o700)
     except FileExistsError:
-        made = False
-    else:
-        folder.chmod(0o700)
-        made = True
+        return False
+    folder.chmod(0o700)  # whatever the umask took away
+    return True
+
+
+def _ignore(folder: Path) -> None:
+    """Have git ignore the folder, unless its user has said otherwise."""
     ignored = folder / ".gitignore"
-    if (made or folder.name == defaults.STORE_FOLDER) and not os.path.lexists(ignored):
-        try:
+    if not os.path.lexists(ignored):
+        with suppress(FileExistsError):
             make_file(ignored)
             ignored.write_text("*\n")
-        except FileExistsError:
-            return
+
+
+def _check_folder(path: Path, folder: Path) -> None:
+    found = folder.lstat()
+    if stat.S_ISLNK(found.st_mode):
+        raise StoreError(
+            str(path),
+            f"its folder {folder} is a symbolic link, which may lead anywhere",
+            "Name the folder that is meant.",
+        )
+    if not stat.S_ISDIR(found.st_mode):
+        raise StoreError(
+            str(path), f"{folder} is a file and not a folder", "Move it, or name another path."
+        )
+    _check_owner(path, f"its folder {folder}", found)
 
 
 def _check_owner(path: Path, what: str, found: os.stat_result) -> None:
@@ -202,7 +214,7 @@ def _check_owner(path: Path, what: str, found: os.stat_result) -> None:
 
 def _check_file_system(path: Path) -> None:
     try:
-        mounts = Path("/proc/self/mounts").read_text(errors="surrogateescape")
+        mounts = MOUNTS.read_text(errors="surrogateescape")
     except OSError:
         return
     kind = file_system(path, mounts)

@@ -7,10 +7,10 @@ from typing import Final, NamedTuple
 
 import apsw
 
-from runnable.events import END_STATUS
 from runnable.exceptions import JournalCorruptError, LeaseLostError, StoreError
 from runnable.extensions.run_log_store import sqlite_runs
 from runnable.extensions.run_log_store.sqlite_connection import Connection
+from runnable.kinds import END_STATUS
 from runnable.records import CHUNKS, Record, pack, unpack
 from runnable.store import Append, Lease
 
@@ -32,7 +32,7 @@ _APPEND_CHUNKS: Final = _APPEND.format(table="chunks")
 # What an index says is checked against the row it leads to: damage must not pass for an answer.
 _LAST: Final = """
 SELECT i.last, i.rowid, r.run=i.run AND r.last=i.last
-FROM {table} AS i CROSS JOIN {table} AS r ON r.rowid=i.rowid
+FROM {table} AS i LEFT JOIN {table} AS r ON r.rowid=i.rowid
 WHERE i.run=? ORDER BY i.seq DESC LIMIT 1
 """
 _LOST: Final = """
@@ -43,21 +43,6 @@ _ROWS: Final = """
 SELECT i.seq, r.run, r.seq, r.last, r.body
 FROM {table} AS i CROSS JOIN {table} AS r ON r.rowid=i.rowid
 WHERE i.run=:run AND i.seq<=:end AND i.seq>=coalesce(
-    (SELECT max(seq) FROM {table} WHERE run=:run AND seq<=:position + 1), 0)
-"""
-_CONTROL: Final = _APPEND.format(table="journal")
-_APPEND_CHUNKS: Final = _APPEND.format(table="chunks")
-
-_LAST: Final = """
-SELECT last, rowid FROM {table} WHERE run=? ORDER BY seq DESC LIMIT 1
-"""
-# What the index does not know of must not be taken for the end of the run.
-_LOST: Final = """
-SELECT seq FROM {table} NOT INDEXED WHERE rowid BETWEEN ?1 + 1 AND ?1 + 1000 AND run=?2 LIMIT 1
-"""
-# From the row in which the position lies, or the last before it.
-_ROWS: Final = """
-SELECT seq, last, body FROM {table} WHERE run=:run AND seq<=:end AND seq>=coalesce(
     (SELECT max(seq) FROM {table} WHERE run=:run AND seq<=:position + 1), 0)
 """
 _CONTROL: Final = f"{_ROWS.format(table='journal')} ORDER BY 1 LIMIT {PAGE_ROWS}"

@@ -13,9 +13,9 @@ from zlib import crc32
 import apsw
 
 from runnable import defaults
-from runnable.events import EndStatus
 from runnable.exceptions import JournalCorruptError
 from runnable.extensions.run_log_store.sqlite_connection import Connection
+from runnable.kinds import EndStatus
 from runnable.store import Lease, Owner, RunRecord, RunSummary
 
 
