@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import secrets
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -50,10 +49,6 @@ class Clock:
         first = self.randomness.choice(_FIRST)
         second = self.randomness.choice(_SECOND)
         return f"{first}-{second}-{self.randomness.getrandbits(40):010x}"
-
-    def new_token(self) -> str:
-        """64 random bits as hexadecimal digits, for what must not be guessed or met twice."""
-        return secrets.token_hex(8)
 
 
 def iso(at: int) -> bytes:

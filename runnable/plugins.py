@@ -6,9 +6,11 @@ import functools
 import importlib
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 from runnable.exceptions import PluginError, first_line
+
+Plugin = TypeVar("Plugin")
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -123,3 +125,15 @@ def _extra_that_brings(module: str, distribution: str) -> str:
 
 def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def load_as(group: str, name: str, base: type[Plugin]) -> type[Plugin]:
+    """The plug-in of that group and name, which must be of the group's kind.
+
+    Raises:
+        PluginError: If it is unknown, does not load, or is something else.
+    """
+    found = load(group, name)
+    if not issubclass(found, base):
+        raise PluginError(group, name, f"is not a {base.__name__}")
+    return found

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from pydantic import Field, SecretStr, field_validator
 
 from runnable import plugins
-from runnable.config import DEFAULT_TYPES, SECTIONS, Services, expand_text, load_services
+from runnable.config import DEFAULT_TYPES, Services, load_services
+from runnable.config_file import SECTIONS, expand_text
 from runnable.exceptions import ConfigurationError, PluginError, RunnableError
 from runnable.secrets import BaseSecrets, DoNothingSecrets
 

@@ -138,9 +138,9 @@ def test_where_mounts_are_not_known_the_file_system_is_taken_for_a_local_one(
 
 
 @pytest.fixture
-def own_folder() -> Iterator[Path]:
-    """A folder of a user for whom permissions count, and that user."""
-    with tempfile.TemporaryDirectory() as name:
+def folder_under_permissions(tmp_path: Path) -> Iterator[Path]:
+    """A folder of a user for whom permissions count, who this process is meanwhile."""
+    with tempfile.TemporaryDirectory(prefix=tmp_path.name) as name:
         folder = Path(name)
         if os.geteuid() != 0:
             yield folder
@@ -153,34 +153,34 @@ def own_folder() -> Iterator[Path]:
             os.seteuid(0)
 
 
-def test_a_read_only_folder_is_one_clear_error(own_folder: Path) -> None:
-    path = own_folder / "runs.db"
-    own_folder.chmod(0o500)
+def test_a_read_only_folder_is_one_clear_error(folder_under_permissions: Path) -> None:
+    path = folder_under_permissions / "runs.db"
+    folder_under_permissions.chmod(0o500)
     assert str(refused(path)) == (
         f"Store {path}: it cannot be made (Permission denied). Make it writable for this user, or "
         f"set another path for the run-log store."
     )
-    assert "cannot be used (Permission denied)" in refused(own_folder / "sub" / "runs.db").reason
-    own_folder.chmod(0o700)
+    assert "cannot be used (Permission denied)" in refused(folder_under_permissions / "sub" / "runs.db").reason
+    folder_under_permissions.chmod(0o700)
     create(SQLiteRunLogStore(path=path), "first")
 
 
-def test_a_folder_that_has_become_read_only_is_one_clear_error(own_folder: Path) -> None:
-    store = SQLiteRunLogStore(path=own_folder / "runs.db")
+def test_a_folder_that_has_become_read_only_is_one_clear_error(folder_under_permissions: Path) -> None:
+    store = SQLiteRunLogStore(path=folder_under_permissions / "runs.db")
     create(store, "first")
     store.database.close()
-    own_folder.chmod(0o500)
-    assert "writable" in str(refused(own_folder / "runs.db"))
-    own_folder.chmod(0o700)
+    folder_under_permissions.chmod(0o500)
+    assert "writable" in str(refused(folder_under_permissions / "runs.db"))
+    folder_under_permissions.chmod(0o700)
 
 
-def test_a_read_only_file_is_one_clear_error(own_folder: Path) -> None:
-    store = SQLiteRunLogStore(path=own_folder / "runs.db")
+def test_a_read_only_file_is_one_clear_error(folder_under_permissions: Path) -> None:
+    store = SQLiteRunLogStore(path=folder_under_permissions / "runs.db")
     create(store, "first")
     store.database.close()
     del store
-    copy = own_folder / "copy.db"
-    copy.write_bytes((own_folder / "runs.db").read_bytes())
+    copy = folder_under_permissions / "copy.db"
+    copy.write_bytes((folder_under_permissions / "runs.db").read_bytes())
     copy.chmod(0o400)
     error = refused(copy)
     assert (error.reason, "writable" in error.advice) == ("it, or its folder, is read-only", True)

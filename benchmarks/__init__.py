@@ -1,0 +1,1 @@
+"""The budgets of `runnable`, measured beside the bare limits: `python -m benchmarks`."""
