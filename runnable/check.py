@@ -173,14 +173,14 @@ class _Checker:
         if how is Fit.ALWAYS:
             return
         severity, verb = ("error", "never fits") if how is Fit.NEVER else ("warning", "may not fit")
-        form = "an object" if pickled else f"JSON ({' or '.join(json_types(given))})"
+        form = "a pickled object" if pickled else f"a JSON {' or '.join(json_types(given))}"
         self._add(
             severity,
             path,
             facts,
             f"takes {argument.name}: {inspect.formatannotation(wanted)}, and step "
             f"{giver.path!r} returns {argument.name} as {inspect.formatannotation(given)}, which "
-            f"travels as {form} and {verb}. Change one of the two annotations.",
+            f"travels as {form.strip()} and {verb}. Change one of the two annotations.",
         )
 
     def _take(self, giver: _Giver, layer: _Layer, *, is_last: bool) -> None:

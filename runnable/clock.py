@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
 
@@ -13,7 +12,6 @@ _FIRST = ("amber", "bold", "brisk", "calm", "clear", "coral", "crisp", "eager", 
 _SECOND = ("acorn", "badger", "birch", "cedar", "comet", "delta", "fjord", "heron", "lark", "maple")
 
 
-@dataclass(slots=True)
 class Clock:
     """The machine's own time and randomness; a test or a simulation hands in another.
 
@@ -22,7 +20,8 @@ class Clock:
         True
     """
 
-    randomness: random.Random = field(default_factory=random.SystemRandom)
+    def __init__(self, randomness: random.Random | None = None) -> None:
+        self.randomness = randomness or random.SystemRandom()
 
     def now(self) -> int:
         """Microseconds since the epoch."""

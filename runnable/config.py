@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, TypeVar, get_args
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar, get_args
 
 from pydantic import BaseModel
 
@@ -35,8 +34,7 @@ DEFAULT_TYPES: Final[Mapping[str, str]] = {
 """The plug-in of a section that the file does not have; the call says the pipeline executor's."""
 
 
-@dataclass(frozen=True, slots=True)
-class Services:
+class Services(NamedTuple):
     """What a run is put together from."""
 
     pipeline_executor: BasePipelineExecutor
@@ -113,13 +111,13 @@ def _default_paths(model: type[BaseModel], folder: Path) -> dict[str, Path]:
     """The fields that are paths and have a default, which begins in the folder."""
     resolved: dict[str, Path] = {}
     for name, described in model.model_fields.items():
-        if is_path(described.annotation) and not described.default_factory_takes_validated_data:
+        if _is_path(described.annotation) and not described.default_factory_takes_validated_data:
             default = described.get_default(call_default_factory=True)
             if isinstance(default, Path):
                 resolved[described.alias or name] = folder / default
     return resolved
 
 
-def is_path(annotation: object) -> bool:
+def _is_path(annotation: object) -> bool:
     """Whether a field is a path, or a path or something else."""
-    return annotation is Path or any(inner is Path for inner in get_args(annotation))
+    return Path in (annotation, *get_args(annotation))

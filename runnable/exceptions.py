@@ -39,7 +39,6 @@ RunnableError
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
@@ -51,6 +50,8 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
         >>> nearest("sqlit", ["buffered", "postgres", "sqlite"])
         ['sqlite', 'buffered', 'postgres']
     """
+    import difflib
+
     names = sorted(known)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.4)
     return close + [other for other in names if other not in close]

@@ -118,8 +118,8 @@ def fit_pickled(given: Any, taken: Any) -> Fit:
 
     It is never `NEVER`: a class may be a subclass of two that know nothing of each other.
     """
-    givers = [_bare(part) for part in _members(_bare(given))]
-    takers = [_bare(part) for part in _members(_bare(taken))]
+    givers = [_class_of(_bare(part)) for part in _members(_bare(given))]
+    takers = [_class_of(_bare(part)) for part in _members(_bare(taken))]
     fits = [max(_fit_class(one, other) for other in takers) for one in givers]
     if min(fits) is _ALL or Annotation(taken).validator is None:
         return _ALL
@@ -248,11 +248,9 @@ def _fit_keyed(given: Any, taken: Any, depth: int) -> Fit:
     return max(min(fits), _SOME)  # it may be empty
 
 
-def _fit_class(giver: Any, taker: Any) -> Fit:
-    if not isinstance(giver, type) or not isinstance(taker, type):
-        return _ALL
+def _fit_class(giver: type, taker: type) -> Fit:
     try:
-        if issubclass(giver, taker):
+        if giver is object or issubclass(giver, taker):
             return _ALL
         narrower = issubclass(taker, giver)
     except TypeError:  # a protocol
@@ -312,7 +310,7 @@ def _values(annotation: Any) -> tuple[Any, ...] | None:
 
 
 def _class_of(annotation: Any) -> type:
-    """The class that is annotated, without what is in it; `object` if it is none."""
+    """The class that is annotated, without what is in it; `object` if that is not known."""
     found = get_origin(annotation) or annotation
     return found if isinstance(found, type) else object
 

@@ -29,7 +29,7 @@ class Holder(Protocol):
         ...
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Held:
     """A lease that is held, when it must be renewed, and who wants to know of appends."""
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import os
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from pydantic_core import from_json, to_json
 
@@ -40,6 +38,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(defaults.LOGGER_NAME)
 
 VERSION: Final = "0.1.0"
+_NO_VARIABLES: Final[Mapping[str, str]] = {}
 
 
 class _Services(Protocol):
@@ -51,8 +50,7 @@ class _Services(Protocol):
     def pickler(self) -> BasePickler: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(NamedTuple):
     """A run that has begun, or goes on: its lease is held and its first record appended."""
 
     lease: Lease
@@ -64,8 +62,7 @@ class Opened:
     streamed_before: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, slots=True)
-class Opening:
+class Opening(NamedTuple):
     """The facts of a call that opens a run.
 
     Args:
@@ -75,7 +72,7 @@ class Opening:
         tag: A word to find the run by.
         resume: The id of the run to go on with, instead.
         force: Whether to resume although the pipeline has changed.
-        environ: The environment variables.
+        environ: The environment variables that count.
     """
 
     parameters: Mapping[str, object] | None = None
@@ -84,7 +81,7 @@ class Opening:
     tag: str = ""
     resume: str = ""
     force: bool = False
-    environ: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+    environ: Mapping[str, str] = _NO_VARIABLES
 
     def open(self, graph: Graph, services: _Services, clock: Clock) -> Opened:
         """Check what can be known, and append the first record; called on a store's thread.

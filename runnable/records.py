@@ -132,8 +132,7 @@ class Record(NamedTuple):
             yield parse_event(self.event)
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """What the chunks, or the log lines, of one attempt have in common."""
 
     run_id: str

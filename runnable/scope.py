@@ -101,7 +101,7 @@ class CallbackSink:
         return None if self._onward is None else self._onward.commit()
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class Run:
     """What all scopes of one run share."""
 

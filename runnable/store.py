@@ -8,7 +8,6 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
@@ -27,8 +26,7 @@ if TYPE_CHECKING:
 Verb = Literal["take", "renew", "release", "look", "cancel"]
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(NamedTuple):
     """A process that may hold the lease of a run.
 
     `boot` and `started` tell a process apart from a later one that got the same pid.
@@ -71,8 +69,7 @@ class Owner:
         return f"process {self.pid} on {self.host.partition('/')[0]}"
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(NamedTuple):
     """How the ownership of a run stands; the epoch counts the lives of the run.
 
     Args:

@@ -9,6 +9,11 @@ from pathlib import Path
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 
+from runnable import opening
+from runnable.config import load_services
+from runnable.records import Record
+from runnable.store import BaseRunLogStore
+
 STORES = ("buffered", "sqlite")
 
 
@@ -53,3 +58,33 @@ def each_store(request: pytest.FixtureRequest, configure: Callable[[str], Path])
     kind: str = request.param
     configure(f"run-log-store:\n  type: {kind}\n")
     return kind
+
+
+@pytest.fixture
+def open_store() -> Callable[[], BaseRunLogStore]:
+    """Opens the store that the configuration of the test names."""
+
+    def load() -> BaseRunLogStore:
+        return load_services(interactive_default="local").run_log_store
+
+    return load
+
+
+@pytest.fixture
+def read_journal(open_store: Callable[[], BaseRunLogStore]) -> Callable[[str], list[Record]]:
+    """Reads all records of a run; off the event loop."""
+
+    def read(run_id: str) -> list[Record]:
+        return list(open_store().read(run_id))
+
+    return read
+
+
+@pytest.fixture
+def first_run(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Makes the next run the first one of the process, to which some variables apply."""
+
+    def forget() -> None:
+        monkeypatch.setattr(opening, "FIRST_RUN", opening.FirstRun())
+
+    return forget

@@ -409,7 +409,9 @@ def test_an_alias_is_what_it_stands_for():
         (Decimal, int, Fit.ALWAYS),
         (User, Any, Fit.ALWAYS),
         (EMPTY, User, Fit.ALWAYS),
-        (list[int], int, Fit.ALWAYS),
+        (list[int], int, Fit.SOMETIMES),
+        (User, dict[str, int], Fit.SOMETIMES),
+        (list[int], Iterator[int], Fit.ALWAYS),
         (User, T, Fit.ALWAYS),
     ],
 )

@@ -31,8 +31,8 @@ record_kinds = st.from_regex(r"[a-z_]{1,20}", fullmatch=True)
 records = st.builds(
     Record, st.integers(1, 2**53), record_kinds, encoded, encoded, st.integers(1, 10_000)
 )
-moments = st.integers(0, 253_402_300_799_999_999)
-"""Microseconds since the epoch, up to the end of the year 9999."""
+moments = st.integers(0, 7_258_118_400_000_000)
+"""Microseconds since the epoch, up to the year 2200."""
 heads = st.builds(Head, texts, texts, texts, st.integers(1, 9)) | st.builds(
     Head,
     st.just("r"),

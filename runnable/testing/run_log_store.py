@@ -330,7 +330,9 @@ class RunLogStoreSuite:
         assert isinstance(answer, LeaseLostError)
 
     @pytest.mark.parametrize("kind", ENDS)
-    def test_the_last_record_says_how_the_run_ended(self, store: BaseRunLogStore, kind: str) -> None:
+    def test_the_last_record_says_how_the_run_ended(
+        self, store: BaseRunLogStore, kind: str
+    ) -> None:
         lease = create(store, "first")
         store.append([Append(lease, 1, [record(2), record(3, kind)])])
         found = store.lease("first", this_process(), "look")
@@ -417,7 +419,11 @@ class RunLogStoreSuite:
         seq = 1
         written = [record(1, "pipeline_started")]
         for turn in range(400):
-            more = [record(seq + 1), record(seq + 2, "task_completed"), chunks(seq + 3, 1 + turn % 3)]
+            more = [
+                record(seq + 1),
+                record(seq + 2, "task_completed"),
+                chunks(seq + 3, 1 + turn % 3),
+            ]
             assert store.append([Append(lease, seq, more)]) == [None]
             written += more
             seq = more[-1].last
@@ -581,9 +587,13 @@ class RunLogStoreSuite:
             assert sorted(type(answer).__name__ for answer in answers) == ["Lease", "RunHeldError"]
         assert [one.seq for one in store.read("first")] == list(range(1, 22))
 
-    def test_a_wish_to_cancel_reaches_the_owner_at_its_renewal(self, store: BaseRunLogStore) -> None:
+    def test_a_wish_to_cancel_reaches_the_owner_at_its_renewal(
+        self, store: BaseRunLogStore
+    ) -> None:
         create(store, "first")
-        asked = self.again(store).lease("first", process_elsewhere(), "cancel", reason="enough “now”")
+        asked = self.again(store).lease(
+            "first", process_elsewhere(), "cancel", reason="enough “now”"
+        )
         assert (asked.owner, asked.live, asked.cancel) == (this_process(), True, "enough “now”")
         assert store.lease("first", this_process(), "renew", epoch=1).cancel == "enough “now”"
 

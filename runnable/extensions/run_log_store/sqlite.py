@@ -262,7 +262,7 @@ class SQLiteRunLogStore(BaseRunLogStore):
         while position < end:
             with self.database.reading() as connection:
                 rows, reached = sqlite_journal.read_page(
-                    connection, key, position, end, chunks=chunks
+                    connection, run_id, key, position, end, chunks=chunks
                 )
                 missing = sqlite_journal.missing(
                     connection, key, rows, position, reached, chunks=chunks

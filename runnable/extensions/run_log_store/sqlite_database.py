@@ -7,7 +7,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -208,11 +208,7 @@ class Database:
             raise self._moved("was deleted")
         if (found.st_ino, found.st_dev) != (self._inode, self._device):
             raise self._moved("was replaced by another file")
-        # Smaller than it was: somebody ran VACUUM, or cut it off.
-        with _closing(self._open(BUSY_SECONDS)) as connection:
-            answer = connection.execute("PRAGMA quick_check(1)").get
-        if answer != "ok":
-            raise sqlite_schema.damaged(self.path, f"it was cut off: {answer}")
+        self._check_smaller(found.st_size)
         self._size = found.st_size
 
     def close(self) -> None:
@@ -280,6 +276,14 @@ class Database:
             return False
         self._size = found.st_size
         return found.st_ino == self._inode and found.st_dev == self._device
+
+    def _check_smaller(self, size: int) -> None:
+        """Somebody made the file smaller: by VACUUM, or by cutting it off."""
+        if size < sqlite_schema.PAGE_BYTES:
+            raise sqlite_schema.damaged(self.path, f"it was cut off after {size} bytes")
+        with closing(self._open(BUSY_SECONDS)) as connection:
+            if connection.execute("PRAGMA quick_check(1)").get != "ok":
+                raise sqlite_schema.damaged(self.path, f"it was cut off after {size} bytes")
 
     def _moved(self, how: str) -> StoreError:
         return StoreError(
@@ -388,11 +392,3 @@ def _checkpoint(connection: Connection, mode: str) -> tuple[int, int]:
     # Not by the connection's method, which keeps all other threads from running meanwhile.
     ((_, frames, copied),) = connection.execute(f"PRAGMA wal_checkpoint({mode})")
     return frames, copied
-
-
-@contextmanager
-def _closing(connection: Connection) -> Generator[Connection]:
-    try:
-        yield connection
-    finally:
-        connection.close()

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-import apsw
-
 from runnable.exceptions import JournalCorruptError, LeaseLostError, StoreError
 from runnable.extensions.run_log_store import sqlite_runs
 from runnable.extensions.run_log_store.sqlite_connection import Connection
@@ -121,13 +119,14 @@ def last_seq(connection: Connection, run_id: str, key: int, run: sqlite_runs.Run
 
 
 def read_page(
-    connection: Connection, key: int, position: int, end: int, *, chunks: bool
+    connection: Connection, run_id: str, key: int, position: int, end: int, *, chunks: bool
 ) -> tuple[list[Row], int]:
     """The next rows with a last seq above `position`, and how far they reach.
 
     Args:
         connection: A connection to read with, in a transaction.
-        key: The run.
+        run_id: The run, for the error.
+        key: Its key.
         position: The last seq that was read before.
         end: The last seq to read.
         chunks: Whether batches of chunks are wanted.
@@ -139,7 +138,7 @@ def read_page(
     for row in cursor:
         wanted, run, seq, last, body = row
         if run != key or seq != wanted or type(last) is not int or type(body) is not bytes:
-            raise apsw.CorruptError("an index leads to another row")
+            raise JournalCorruptError(run_id, position + 1, "its index leads elsewhere")
         found.append(Row(seq, last, body))
         size += len(body) if last > position else 0
         if size > PAGE_BYTES:
@@ -279,7 +278,7 @@ def _judge(connection: Connection, entry: Append) -> LeaseLostError | None:
     position, end = entry.expected, wanted[-1].last
     there: list[Record] = []
     while position < end:
-        rows, position = read_page(connection, known[0], position, end, chunks=True)
+        rows, position = read_page(connection, run_id, known[0], position, end, chunks=True)
         for row in rows:
             records = records_of(row, run_id)
             there += [one for one in records if entry.expected < one.seq and one.last <= end]

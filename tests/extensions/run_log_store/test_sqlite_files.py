@@ -160,12 +160,17 @@ def test_a_read_only_folder_is_one_clear_error(folder_under_permissions: Path) -
         f"Store {path}: it cannot be made (Permission denied). Make it writable for this user, or "
         f"set another path for the run-log store."
     )
-    assert "cannot be used (Permission denied)" in refused(folder_under_permissions / "sub" / "runs.db").reason
+    assert (
+        "cannot be used (Permission denied)"
+        in refused(folder_under_permissions / "sub" / "runs.db").reason
+    )
     folder_under_permissions.chmod(0o700)
     create(SQLiteRunLogStore(path=path), "first")
 
 
-def test_a_folder_that_has_become_read_only_is_one_clear_error(folder_under_permissions: Path) -> None:
+def test_a_folder_that_has_become_read_only_is_one_clear_error(
+    folder_under_permissions: Path,
+) -> None:
     store = SQLiteRunLogStore(path=folder_under_permissions / "runs.db")
     create(store, "first")
     store.database.close()
