@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from pydantic_core import to_json
 
 from runnable import defaults
+from runnable.exceptions import LimitError
 from runnable.executor import BasePipelineExecutor
 from runnable.graph import BaseNode, Graph, Outcome
 from runnable.nodes import TaskNode
@@ -39,6 +40,8 @@ class Engine:
                 return await self._after_failure(node, step, outcome)
             if outcome.outputs:
                 scope.parameters.update(outcome.outputs)
+                if len(scope.parameters) > defaults.MAX_PARAMETERS:
+                    return Outcome(error=_too_many(scope), path=step.path)
             last, node = step, graph.after(node, outcome)
         return await node.execute(last, self)
 
@@ -84,6 +87,12 @@ class Engine:
         status = defaults.SUCCESS if ended.error is None else defaults.FAIL
         step.run.sink.record("branch_completed", facts + b',"status":%b' % to_json(status))
         return ended
+
+
+def _too_many(scope: Scope) -> LimitError:
+    advice = "Return one mapping instead of many names."
+    count = len(scope.parameters)
+    return LimitError("The list of parameters", count, defaults.MAX_PARAMETERS, "names", advice)
 
 
 class EarlierFailureError(Exception):

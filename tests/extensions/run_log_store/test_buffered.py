@@ -8,7 +8,7 @@ from runnable.exceptions import JournalCorruptError
 from runnable.extensions.run_log_store import buffered
 from runnable.extensions.run_log_store.buffered import BufferedRunLogStore, Memory
 from runnable.testing import RunLogStoreSuite
-from runnable.testing.run_log_store import create, record
+from runnable.testing.run_log_store import create, dead_process, record
 
 
 @pytest.fixture(autouse=True)
@@ -38,8 +38,7 @@ def test_a_store_says_where_it_is() -> None:
 
 def test_a_reader_goes_on_when_its_run_is_deleted() -> None:
     store = BufferedRunLogStore()
-    create(store, "first")
-    store.lease("first", create(store, "other").owner or pytest.fail(), "release", epoch=1)
+    create(store, "first", owner=dead_process())
     reader = store.read("first")
     store.delete_run("first")
     assert list(reader) == [record(1, "pipeline_started")]

@@ -6,13 +6,13 @@ import os
 import threading
 from pathlib import Path
 
-import apsw
 import pytest
 from pydantic import ValidationError
 
 from runnable.exceptions import JournalCorruptError, RunNotFoundError
 from runnable.extensions.run_log_store import sqlite
 from runnable.extensions.run_log_store.sqlite import SQLiteRunLogStore
+from runnable.extensions.run_log_store.sqlite_connection import connect
 from runnable.store import Append
 from runnable.testing import RunLogStoreSuite
 from runnable.testing.run_log_store import create, dead_process, record
@@ -156,7 +156,7 @@ def test_an_append_at_once_waits_for_no_other_process(store: SQLiteRunLogStore, 
     lease = create(store, "first")
     store.append([Append(lease, 1, [record(2)])])
     entry = [Append(lease, 2, [record(3)])]
-    other = apsw.Connection(str(path))
+    other = connect(str(path))
     other.execute("BEGIN IMMEDIATE")
     assert store.append_at_once(entry) is None
     answers: list[object] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ def fails(store: SQLiteRunLogStore, run_id: str, seq: int) -> JournalCorruptErro
             list(store.read(run_id, kinds=kinds))
     assert (caught.value.run_id, caught.value.seq) == (run_id, seq)
     for other in {"run-0", "run-1", "run-2"} - {run_id}:
-        assert list(store.read(other))[0].seq == 1
+        assert next(store.read(other)).seq == 1
     assert {run.run_id for run in store.list_runs(limit=5)} == {"run-0", "run-1", "run-2"}
     return caught.value
 
@@ -150,7 +150,7 @@ def answers(store: SQLiteRunLogStore) -> dict[str, Any]:
 
 
 @pytest.fixture
-def flipped(store: SQLiteRunLogStore, tmp_path: Path) -> Iterator[Callable[[int, int], Path]]:
+def flipped(store: SQLiteRunLogStore, tmp_path: Path) -> Callable[[int, int], Path]:
     """Gives a copy of the database, one of its bytes changed."""
     store.database.close()
     content = store.path.read_bytes()

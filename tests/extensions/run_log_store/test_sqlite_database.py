@@ -6,13 +6,13 @@ import shutil
 import threading
 from pathlib import Path
 
-import apsw
 import pytest
 
 from runnable import defaults
 from runnable.exceptions import StoreError
 from runnable.extensions.run_log_store import sqlite_database
 from runnable.extensions.run_log_store.sqlite import SQLiteRunLogStore
+from runnable.extensions.run_log_store.sqlite_connection import connect
 from runnable.records import Record
 from runnable.store import Append, Lease
 from runnable.testing.run_log_store import create, record, this_process
@@ -104,7 +104,7 @@ def test_a_database_that_another_program_makes_smaller_stays_usable(
     store.database.checkpoint()
     store.append([Append(lease, 2, [record(3)])])
     before = path.stat().st_size
-    other = apsw.Connection(str(path))
+    other = connect(str(path))
     other.execute("DELETE FROM blobs; VACUUM; PRAGMA wal_checkpoint(TRUNCATE)")
     other.close()
     assert path.stat().st_size < before
@@ -117,7 +117,7 @@ def test_a_database_that_stays_busy_is_an_error_that_may_pass(
     store: SQLiteRunLogStore, lease: Lease, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite_database, "BUSY_SECONDS", 0.05)
-    other = apsw.Connection(str(path))
+    other = connect(str(path))
     other.execute("BEGIN IMMEDIATE")
     for use in (
         lambda: store.append([Append(lease, 2, [record(3)])]),
@@ -178,7 +178,7 @@ def test_a_reader_of_another_program_that_holds_the_log_back_does_not_stop_us(
     monkeypatch.setattr(sqlite_database, "TRUNCATE_SECONDS", 0.01)
     monkeypatch.setattr(sqlite_database, "TRUNCATE_BYTES", defaults.MIB)
     monkeypatch.setattr(sqlite_database, "PRESSURE_BYTES", 2 * defaults.MIB)
-    other = apsw.Connection(str(path))
+    other = connect(str(path))
     other.execute("BEGIN; SELECT count(*) FROM journal").fetchall()
     for seq in range(3, 203):
         assert store.append([Append(lease, seq - 1, [big(seq)])]) == [None]

@@ -6,7 +6,7 @@ import os
 import stat
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from runnable.exceptions import StoreError
 from runnable.extensions.run_log_store import sqlite_files
 from runnable.extensions.run_log_store.sqlite import SQLiteRunLogStore
 from runnable.store import Append
-from runnable.testing.run_log_store import chunks, create, record
+from runnable.testing.run_log_store import chunks, create, record, this_process
 
 
 def mode(path: Path) -> int:
@@ -24,7 +24,7 @@ def mode(path: Path) -> int:
 
 
 @contextmanager
-def umask(mask: int) -> Iterator[None]:
+def umask(mask: int) -> Generator[None]:
     before = os.umask(mask)
     try:
         yield
@@ -210,20 +210,25 @@ def test_a_full_disk_is_one_clear_error_and_the_run_goes_on_when_there_is_room(
     lease = create(store, "first")
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes(400_000))
-    seq = 1
-    with pytest.raises(StoreError) as caught:
-        while True:
-            entry = Append(lease, seq, [record(seq + 1), chunks(seq + 2, 500)])
-            assert store.append([entry]) == [None]
-            seq = entry.records[-1].last
-    assert caught.value.full
-    assert caught.value.where == store.where
-    assert f"bytes are free in {small_disk}" in str(caught.value)
+
+    def entry(seq: int) -> Append:
+        return Append(lease, seq, [record(seq + 1), chunks(seq + 2, 500)])
+
+    seq, error = 1, None
+    while error is None:
+        try:
+            assert store.append([entry(seq)]) == [None]
+            seq += 501
+        except StoreError as full:
+            error = full
+    assert error.full
+    assert error.where == store.where
+    assert f"bytes are free in {small_disk}" in str(error)
     assert sum(one.count for one in store.read("first")) == seq
     ballast.unlink()
-    assert store.append([entry]) == [None]
+    assert store.append([entry(seq)]) == [None]
     assert sum(one.count for one in store.read("first")) == seq + 501
-    assert store.lease("first", lease.owner or pytest.fail(), "renew", epoch=1).seq == seq + 501
+    assert store.lease("first", this_process(), "renew", epoch=1).seq == seq + 501
 
 
 def test_a_disk_that_is_full_from_the_start_is_one_clear_error(small_disk: Path) -> None:

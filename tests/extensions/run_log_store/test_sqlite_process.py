@@ -104,7 +104,7 @@ def in_fork(work: Callable[[], object]) -> str:
     if pid == 0:
         try:
             said = repr(work())
-        except BaseException as error:  # noqa: BLE001 -- it is the answer
+        except BaseException as error:
             said = f"{type(error).__name__}: {error}"
         os.write(writing, said.encode())
         os._exit(0)

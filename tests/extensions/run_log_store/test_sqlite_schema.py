@@ -4,32 +4,33 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import apsw
 import pytest
 
 from runnable.exceptions import StoreError
 from runnable.extensions.run_log_store.sqlite import SQLiteRunLogStore
+from runnable.extensions.run_log_store.sqlite_connection import connect
 from runnable.extensions.run_log_store.sqlite_schema import APPLICATION_ID, VERSION
-from runnable.testing.run_log_store import create
+from runnable.testing.run_log_store import create, together
 
 
 def change(path: Path, statements: str) -> None:
     """Do something to a database that nobody has open."""
-    connection = apsw.Connection(str(path))
+    connection = connect(str(path))
     connection.execute(statements)
     connection.close()
 
 
 def refused(path: Path) -> StoreError:
     before = path.read_bytes()
+    store = SQLiteRunLogStore(path=path)
     for use in (
-        lambda store: create(store, "first"),
-        lambda store: list(store.read("first")),
-        lambda store: store.list_runs(limit=1),
-        lambda store: store.put_blob("first", b"value"),
+        lambda: create(store, "first"),
+        lambda: list(store.read("first")),
+        lambda: store.list_runs(limit=1),
+        lambda: store.put_blob("first", b"value"),
     ):
         with pytest.raises(StoreError) as caught:
-            use(SQLiteRunLogStore(path=path))
+            use()
         assert caught.value.where == str(path)
     assert path.read_bytes() == before
     return caught.value
@@ -59,6 +60,7 @@ def test_a_file_that_is_not_a_database_is_refused(path: Path, content: bytes) ->
 
 
 def test_a_database_of_another_program_is_refused(path: Path) -> None:
+    path.touch()
     change(path, "CREATE TABLE notes(text); INSERT INTO notes VALUES('mine')")
     assert refused(path).reason == "it is a database of another program"
 
@@ -103,8 +105,6 @@ def test_a_database_that_was_cut_off_is_refused(closed: Path) -> None:
 
 
 def test_of_many_that_make_a_database_at_once_all_use_the_same(tmp_path: Path) -> None:
-    from runnable.testing.run_log_store import together
-
     for turn in range(5):
         place = tmp_path / str(turn) / "runs.db"
         stores = [SQLiteRunLogStore(path=place) for _ in range(4)]
