@@ -204,7 +204,8 @@ class Head(NamedTuple):
             to_json(self.type),
             to_json(self.run_id),
         )
-        stream = b',"stream":"%b","text":' % self.stream.encode() if self.stream else b',"chunk":'
+        is_log = self.type == "task_log"
+        stream = b',"stream":"%b","text":' % self.stream.encode() if is_log else b',"chunk":'
         between = b',"task_name":%b,"path":%b,"attempt":%d%b' % (
             to_json(self.task_name),
             to_json(self.path),

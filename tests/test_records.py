@@ -33,15 +33,12 @@ records = st.builds(
 )
 moments = st.integers(0, 7_258_118_400_000_000)
 """Microseconds since the epoch, up to the year 2200."""
-heads = st.builds(Head, texts, texts, texts, st.integers(1, 9)) | st.builds(
-    Head,
-    st.just("r"),
-    texts,
-    texts,
-    st.integers(1, 9),
-    st.just("task_log"),
-    st.sampled_from(["stdout", "stderr"]),
+numbers = st.integers(1, 9)
+chunk_heads = st.tuples(texts, texts, texts, numbers).map(lambda fields: Head(*fields))
+log_heads = st.tuples(texts, texts, numbers, st.sampled_from(["stdout", "stderr"])).map(
+    lambda fields: Head("r", *fields[:3], "task_log", fields[3])
 )
+heads = chunk_heads | log_heads
 
 
 @st.composite

@@ -18,7 +18,7 @@ from pathlib import Path
 from runnable.exceptions import *
 from runnable.extensions.run_log_store.sqlite import SQLiteRunLogStore
 from runnable.store import Append, Owner
-from runnable.testing.run_log_store import chunks, create, dead_process, record, this_process
+from runnable.testing.store_samples import chunks, create, dead_process, record, this_process
 store = SQLiteRunLogStore(path=Path(sys.argv[1]))
 """
 

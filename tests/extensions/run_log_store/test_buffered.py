@@ -8,7 +8,7 @@ from runnable.exceptions import JournalCorruptError
 from runnable.extensions.run_log_store import buffered
 from runnable.extensions.run_log_store.buffered import BufferedRunLogStore, Memory
 from runnable.testing import RunLogStoreSuite
-from runnable.testing.run_log_store import create, dead_process, record
+from runnable.testing.store_samples import create, dead_process, record
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,7 @@ from runnable.extensions.run_log_store.sqlite import SQLiteRunLogStore
 from runnable.extensions.run_log_store.sqlite_connection import connect
 from runnable.store import Append
 from runnable.testing import RunLogStoreSuite
-from runnable.testing.run_log_store import create, dead_process, record
+from runnable.testing.store_samples import create, dead_process, record
 
 
 class TestSQLite(RunLogStoreSuite):

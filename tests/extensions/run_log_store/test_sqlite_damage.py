@@ -15,7 +15,7 @@ from runnable.extensions.run_log_store.sqlite import SQLiteRunLogStore
 from runnable.extensions.run_log_store.sqlite_connection import Connection
 from runnable.records import Record
 from runnable.store import CONTROL_KINDS, Append, BaseRunLogStore
-from runnable.testing.run_log_store import chunks, create, dead_process, record, this_process
+from runnable.testing.store_samples import chunks, create, dead_process, record, this_process
 
 
 def fill(store: BaseRunLogStore) -> None:

@@ -15,7 +15,7 @@ from runnable.extensions.run_log_store.sqlite import SQLiteRunLogStore
 from runnable.extensions.run_log_store.sqlite_connection import connect
 from runnable.records import Record
 from runnable.store import Append, Lease
-from runnable.testing.run_log_store import create, record, this_process
+from runnable.testing.store_samples import create, record, this_process
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from runnable.exceptions import StoreError
 from runnable.extensions.run_log_store import sqlite_files
 from runnable.extensions.run_log_store.sqlite import SQLiteRunLogStore
 from runnable.store import Append
-from runnable.testing.run_log_store import chunks, create, record, this_process
+from runnable.testing.store_samples import chunks, create, record, this_process
 
 
 def mode(path: Path) -> int:

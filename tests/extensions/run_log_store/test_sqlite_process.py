@@ -15,7 +15,7 @@ from runnable.exceptions import RunHeldError, StoreError
 from runnable.extensions.run_log_store import sqlite_process
 from runnable.extensions.run_log_store.sqlite import SQLiteRunLogStore
 from runnable.store import Append
-from runnable.testing.run_log_store import create, record, this_process
+from runnable.testing.store_samples import create, record, this_process
 
 from .conftest import StartChild
 

@@ -10,7 +10,7 @@ from runnable.exceptions import StoreError
 from runnable.extensions.run_log_store.sqlite import SQLiteRunLogStore
 from runnable.extensions.run_log_store.sqlite_connection import connect
 from runnable.extensions.run_log_store.sqlite_schema import APPLICATION_ID, VERSION
-from runnable.testing.run_log_store import create, together
+from runnable.testing.store_samples import create, together
 
 
 def change(path: Path, statements: str) -> None:
