@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
@@ -134,6 +135,34 @@ os.register_at_fork(after_in_child=_forget_threads)
 async def in_store_thread(function: Callable[..., T], *arguments: Any, **named: Any) -> T:
     """Call a store's method in a thread of its own and wait for it."""
     return await STORES.call(lambda: function(*arguments, **named)).result()
+
+
+async def outlive(
+    task: asyncio.Future[Any], on_cancel: Callable[[], None] | None = None
+) -> asyncio.CancelledError | None:
+    """Wait until a task has ended; a cancel that comes meanwhile is given back, to be raised."""
+    cancelled: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            if cancelled is None:
+                await asyncio.wait([task])
+            else:
+                await _wait_shielded(task)
+        except asyncio.CancelledError as error:
+            cancelled = error
+            if on_cancel is not None:
+                on_cancel()
+    return cancelled
+
+
+async def _wait_shielded(task: asyncio.Future[Any]) -> None:
+    """Wait where a cancel scope of anyio, as web frameworks use them, does not cancel again."""
+    anyio = sys.modules.get("anyio")
+    if anyio is None:
+        await asyncio.wait([task])
+    else:
+        with anyio.CancelScope(shield=True):
+            await asyncio.wait([task])
 
 
 class Chunked(Generic[T]):

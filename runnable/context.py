@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from collections.abc import AsyncGenerator, Callable, Generator
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 from pydantic_core import to_json
 
 from runnable import defaults
-from runnable.blocking import in_store_thread, iterate_beside, run_to_end
+from runnable.blocking import in_store_thread, iterate_beside, outlive, run_to_end
 from runnable.capture import ROUTER
 from runnable.clock import Clock
 from runnable.engine import Engine
-from runnable.exceptions import ExecutionFailedError, RunCancelledError, StoreError
+from runnable.exceptions import (
+    ExecutionFailedError,
+    InputError,
+    RunCancelledError,
+    StoreError,
+    nearest,
+)
+from runnable.graph import Outcome
 from runnable.journal import Item, Journal, Writer
 from runnable.kinds import CONTROL_KINDS
 from runnable.masking import Masker
@@ -30,7 +36,7 @@ from runnable.tasks.base import cut, message_of, previews
 
 if TYPE_CHECKING:
     from runnable.executor import BasePipelineExecutor
-    from runnable.graph import Graph, Outcome
+    from runnable.graph import Graph
     from runnable.pickler import BasePickler
     from runnable.secrets import BaseSecrets
 
@@ -77,11 +83,14 @@ class AsyncPipelineContext:
     ) -> None:
         self.dag, self.opening = dag, opening
         self._load_services = load_services
-        self.log_level = logging.getLevelNamesMapping().get(log_level.upper(), logging.WARNING)
+        self.log_level = _level(log_level)
         self.clock = clock or Clock()
         self.run_id = ""
         self._outcome: Outcome | None = None
         self._task: asyncio.Task[None] | None = None
+        self._living = False
+        self._end_early = ""
+        """Why it was to end while it was still being opened."""
 
     async def execute(self) -> RunLog:
         """Run to the end and give back the run log.
@@ -124,15 +133,20 @@ class AsyncPipelineContext:
                     reader.leave()
                     self.cancel("its reader left")
                 await self._see_through(task, "its reader was cancelled")
+        if not task.cancelled():
+            task.result()
 
     def cancel(self, reason: str) -> None:
         """End the run early; call it on the run's loop."""
-        if self._task is not None and not self._task.done() and not self._run.cancelled:
+        if not self._run.cancelled and not self._journal.ended:
             self._run.cancelled = reason
-            self._task.cancel(reason)
+            # A task that has not begun would never end the run: it looks when it begins.
+            if self._task is not None and self._living:
+                self._task.cancel(reason)
 
     def cancel_from_anywhere(self, reason: str) -> None:
         """End the run early, from another thread or a signal handler."""
+        self._end_early = reason
         if self._task is not None:
             loop = self._task.get_loop()
             if not loop.is_closed():
@@ -140,7 +154,23 @@ class AsyncPipelineContext:
 
     async def _start(self, reader: Stream[Item] | None) -> asyncio.Task[None]:
         """Open the run and let it go."""
-        self.services, opened = await in_store_thread(self._open)
+        opening = asyncio.create_task(in_store_thread(self._open))
+        # A thread that opens a run cannot be stopped, so a cancel waits until its lease can be
+        # given back.
+        cancelled = await outlive(opening)
+        if cancelled is not None and opening.exception() is not None:
+            raise cancelled
+        self.services, opened = opening.result()
+        self._set_up(opened, reader)
+        if cancelled is not None or self._end_early:
+            self.cancel(self._end_early or "whoever started it was cancelled")
+        self._task = asyncio.create_task(self._live(), name=f"runnable run {self.run_id}")
+        if cancelled is not None:
+            await self._see_through(self._task, "")
+            raise cancelled
+        return self._task
+
+    def _set_up(self, opened: Opened, reader: Stream[Item] | None) -> None:
         store = self.services.run_log_store
         self.run_id = opened.lease.run_id
         self._opened, self._began = opened, self.clock.monotonic()
@@ -152,8 +182,6 @@ class AsyncPipelineContext:
         if reader is not None:
             reader.put([opened.first], 1)
         self._run = self._make_run(opened, store)
-        self._task = asyncio.create_task(self._live(), name=f"runnable run {self.run_id}")
-        return self._task
 
     def _open(self) -> tuple[Services, Opened]:
         services = self._load_services()
@@ -180,8 +208,11 @@ class AsyncPipelineContext:
         """The life of the run, in its own task: walk, say how it ended, close."""
         executor = self.services.pipeline_executor
         scope = Scope(self._run, dict(self._opened.parameters), inline=executor.inline)
+        self._living = True
         ROUTER.enter(CURRENT.get)
         try:
+            if self._run.cancelled:
+                raise asyncio.CancelledError(self._run.cancelled)
             self._outcome = await Engine(executor).walk(self.dag, scope)
             self._record_end(self._outcome, scope)
         except (asyncio.CancelledError, KeyboardInterrupt) as error:
@@ -193,6 +224,9 @@ class AsyncPipelineContext:
             self._journal.record("pipeline_cancelled", b',"reason":%b' % to_json(reason))
             if not interrupted:
                 raise
+        except Exception as error:
+            self._record_end(Outcome(error=error), scope)
+            raise
         finally:
             ROUTER.leave()
             await self._close()
@@ -219,7 +253,7 @@ class AsyncPipelineContext:
         journal = self._journal
         journal.release = not self._run.unfinished
         committing = asyncio.create_task(_commit(journal))
-        await _outlive(committing)
+        await outlive(committing)
         if journal.error is None and self._run.unfinished:
             # The lease waits for threads that cannot be stopped; nobody waits for the lease.
             releasing = asyncio.create_task(self._release_later())
@@ -249,7 +283,7 @@ class AsyncPipelineContext:
 
     async def _see_through(self, task: asyncio.Task[None], reason: str) -> None:
         """Wait until the run has ended; being cancelled meanwhile cancels it, and goes on after."""
-        cancelled = await _outlive(task, lambda: self.cancel(reason))
+        cancelled = await outlive(task, lambda: self.cancel(reason))
         if cancelled is not None:
             raise cancelled
 
@@ -298,39 +332,20 @@ class PipelineContext:
         return iterate_beside(lambda: self._run.batches(on_disconnect))
 
 
+def _level(name: str) -> int:
+    levels = logging.getLevelNamesMapping()
+    try:
+        return levels[name.upper()]
+    except KeyError:
+        there = ", ".join(nearest(name.upper(), levels))
+        raise InputError(f"log_level is {name!r}; the levels are: {there}.") from None
+
+
 async def _commit(journal: Journal) -> None:
     try:
         await journal.committed_all()
     except StoreError:
         logger.debug("run %s ends without its last records", journal.run_id)
-
-
-async def _outlive(
-    task: asyncio.Task[None], on_cancel: Callable[[], None] | None = None
-) -> asyncio.CancelledError | None:
-    """Wait until a task has ended; a cancel that comes meanwhile is given back, to be raised."""
-    cancelled: asyncio.CancelledError | None = None
-    while not task.done():
-        try:
-            if cancelled is None:
-                await asyncio.wait([task])
-            else:
-                await _wait_shielded(task)
-        except asyncio.CancelledError as error:
-            cancelled = error
-            if on_cancel is not None:
-                on_cancel()
-    return cancelled
-
-
-async def _wait_shielded(task: asyncio.Task[None]) -> None:
-    """Wait where a cancel scope of anyio, as web frameworks use them, does not cancel again."""
-    anyio = sys.modules.get("anyio")
-    if anyio is None:
-        await asyncio.wait([task])
-    else:
-        with anyio.CancelScope(shield=True):
-            await asyncio.wait([task])
 
 
 _DETACHED: Final[set[asyncio.Task[None]]] = set()

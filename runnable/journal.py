@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from pydantic_core import to_json
 
 from runnable import defaults
-from runnable.blocking import in_store_thread
+from runnable.blocking import in_store_thread, outlive
 from runnable.clock import Clock, iso
 from runnable.exceptions import LeaseLostError, StoreError
 from runnable.kinds import END_STATUS
@@ -337,8 +337,10 @@ class Writer:
                 journal.appended(append, answer)
 
     async def _commit_in_thread(self, journals: list[Journal], batch: list[Append]) -> None:
+        appending = asyncio.ensure_future(self._append_patiently(batch))
+        cancelled = await outlive(appending)  # an append is never cancelled half-way
         try:
-            answers = await self._append_patiently(batch)
+            answers = appending.result()
         except StoreError as error:
             self._fail(journals, error)
         else:
@@ -349,6 +351,8 @@ class Writer:
             self._thread_commit = None
             if self._dirty:
                 self._flush()
+        if cancelled is not None:
+            raise cancelled
 
     async def _append_patiently(self, batch: list[Append]) -> Sequence[LeaseLostError | None]:
         """Append, again and again with the same bytes while the store is away for a moment."""

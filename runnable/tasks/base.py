@@ -241,7 +241,12 @@ class BaseTaskType(TaskSettings, ABC):
         error.__traceback__ = _users_own(error.__traceback__)
         if masker:
             masker.mask_exception(error)
-        will_retry = scope.retries_left > 0 and self.retryable(error)
+        will_retry = False
+        if scope.retries_left > 0:
+            try:
+                will_retry = self.retryable(error)
+            except Exception as broken:
+                error.add_note(f"retry_on of the step failed, so it is not tried again: {broken}")
         message = message_of(error)
         duration = run.clock.elapsed(began)
         trace = "".join(traceback.format_exception(error))

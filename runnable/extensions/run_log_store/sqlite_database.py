@@ -34,9 +34,11 @@ CHECKPOINT_BYTES: Final = 8 * defaults.MIB
 TRUNCATE_BYTES: Final = 24 * defaults.MIB
 """A log past this size is cut to nothing, which holds writers up for a moment."""
 PRESSURE_BYTES: Final = 32 * defaults.MIB
-"""When so much was appended and not copied, a writer copies before it goes on."""
+"""When the log is so large, a writer has it copied and cut before it goes on."""
 BACKSTOP_BYTES: Final = 48 * defaults.MIB
-"""The commit that finds the log so large copies it on the spot."""
+"""The commit that finds so much in the log copies it on the spot."""
+LOOK_BYTES: Final = defaults.MIB
+"""The size of the log is looked at whenever so much was appended."""
 FRAME_BYTES: Final = sqlite_schema.PAGE_BYTES + 24
 COMMIT_BYTES: Final = 3 * FRAME_BYTES
 """What a commit adds to the log beside the bodies of its rows, more or less."""
@@ -71,8 +73,9 @@ class Database:
         self.writer, self.side, self.copier = Seat(), Seat(), Seat()
         self.lost_in_fork = False
         self.log_bytes = 0
-        """About how much was appended to the write-ahead log and is not copied yet."""
-        self._pressure = PRESSURE_BYTES
+        """About how much was appended to the write-ahead log since a checkpoint began."""
+        self._log = f"{path}-wal"
+        self._look_at, self._pressure, self._pressed = LOOK_BYTES, PRESSURE_BYTES, False
         self._synchronous = "NORMAL"
         self._wake, self._woken = wake, False
         self._opening = threading.Lock()
@@ -96,7 +99,7 @@ class Database:
             StoreError: If the database fails.
         """
         seat = self.writer
-        if self.log_bytes > self._pressure or not seat.lock.acquire(blocking=False):
+        if self._pressed or not seat.lock.acquire(blocking=False):
             return None
         try:
             connection = seat.connection
@@ -118,7 +121,7 @@ class Database:
         Raises:
             StoreError: If the database fails, or stays busy.
         """
-        if self.log_bytes > self._pressure:
+        if self._pressed:
             self._relieve()
         answers, size = self._patiently(
             self.writer, lambda connection: sqlite_journal.append(connection, batch)
@@ -142,7 +145,7 @@ class Database:
                 self._check_version(connection)
                 return work(connection)
 
-        if self.log_bytes > self._pressure:
+        if self._pressed:
             self._relieve()
         answer = self._patiently(self.side, in_transaction)
         self._note(size)
@@ -182,12 +185,18 @@ class Database:
         Raises:
             StoreError: If the database fails.
         """
-        self._woken = False
         try:
             with self.copier.lock:
-                self._copy(self._ready(self.copier))
+                connection, before = self._ready(self.copier), self.log_bytes
+                self._woken = False
+                _checkpoint(connection, "PASSIVE")
+                if self._log_size() > TRUNCATE_BYTES:
+                    connection.set_busy_timeout(int(TRUNCATE_SECONDS * 1000))
+                    _checkpoint(connection, "TRUNCATE")
+                self.log_bytes, self._look_at = self.log_bytes - before, LOOK_BYTES
+                self._pressed = self._log_size() > self._pressure
         except apsw.BusyError:
-            self.log_bytes = 0  # somebody else is at it
+            return  # somebody else is at it
         except FAILURES as error:
             raise store_error(self.path, error) from error
 
@@ -356,23 +365,28 @@ class Database:
             sqlite_schema.check(connection, self.path)
 
     def _note(self, size: int) -> None:
-        """So much was appended: have it copied when it is much."""
+        """So much was appended."""
         self.log_bytes += COMMIT_BYTES + size
-        if self.log_bytes > CHECKPOINT_BYTES and not self._woken:
-            self._woken = True
-            self._wake(self)
+        if self.log_bytes > self._look_at:
+            self._look_at = self.log_bytes + LOOK_BYTES
+            self._pressed = self._log_size() > self._pressure
+            if self.log_bytes > CHECKPOINT_BYTES and not self._woken:
+                self._woken = True
+                self._wake(self)
 
-    def _copy(self, connection: Connection) -> None:
-        frames, copied = _checkpoint(connection, "PASSIVE")
-        if frames * FRAME_BYTES > TRUNCATE_BYTES:
-            connection.set_busy_timeout(int(TRUNCATE_SECONDS * 1000))
-            frames, copied = _checkpoint(connection, "TRUNCATE")
-        self.log_bytes = max(0, frames - copied) * FRAME_BYTES
+    def _log_size(self) -> int:
+        try:
+            return os.stat(self._log).st_size
+        except OSError:
+            return 0
 
     def _relieve(self) -> None:
-        """Copy the log before it is appended to; one that a reader holds back may grow on."""
+        """Have the log cut before it is appended to; if a reader holds it back it may grow on."""
+        self._pressure = PRESSURE_BYTES
         self.checkpoint()
-        self._pressure = max(PRESSURE_BYTES, self.log_bytes + PRESSURE_BYTES // 4)
+        if self._pressed:
+            self._pressure = self._log_size() + PRESSURE_BYTES // 4
+            self._pressed = False
 
 
 @contextmanager
@@ -387,8 +401,6 @@ def _transaction(connection: Connection, begin: str) -> Generator[None]:
         raise
 
 
-def _checkpoint(connection: Connection, mode: str) -> tuple[int, int]:
-    """Frames in the log, and how many of them are copied to the database."""
+def _checkpoint(connection: Connection, mode: str) -> None:
     # Not by the connection's method, which keeps all other threads from running meanwhile.
-    ((_, frames, copied),) = connection.execute(f"PRAGMA wal_checkpoint({mode})")
-    return frames, copied
+    connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchall()

@@ -1,6 +1,9 @@
 """The executors in this process, as the plan asks for them, and the coroutines they offer."""
 
 import inspect
+import threading
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from stevedore.driver import DriverManager
@@ -85,12 +88,8 @@ async def test_outside_of_a_run_the_coroutines_say_so():
         await AsyncLocalExecutor().execute_graph(inner().return_dag())
 
 
-def test_the_configuration_chooses_the_executor_of_a_pipeline(configure: object):
-    import threading
-    from collections.abc import Callable
-    from typing import cast
-
-    cast("Callable[[str], object]", configure)("pipeline-executor:\n  type: async-local\n")
+def test_the_configuration_chooses_the_executor_of_a_pipeline(configure: Callable[[str], Path]):
+    configure("pipeline-executor:\n  type: async-local\n")
 
     def where() -> int:
         return threading.get_ident()

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
 from runnable.exceptions import JournalCorruptError, RunNotFoundError
-from runnable.extensions.run_log_store import sqlite
+from runnable.extensions.run_log_store import sqlite, sqlite_runs
 from runnable.extensions.run_log_store.sqlite import SQLiteRunLogStore
-from runnable.extensions.run_log_store.sqlite_connection import connect
+from runnable.extensions.run_log_store.sqlite_connection import Connection, connect
 from runnable.store import Append
 from runnable.testing import RunLogStoreSuite
-from runnable.testing.store_samples import create, dead_process, record
+from runnable.testing.store_samples import (
+    chunks,
+    create,
+    dead_process,
+    process_elsewhere,
+    record,
+    this_process,
+)
 
 
 class TestSQLite(RunLogStoreSuite):
@@ -112,6 +120,29 @@ def test_a_large_blob_is_written_in_parts_that_others_can_come_between(
         sizes = connection.execute("SELECT length(body) FROM blobs ORDER BY part").fetchall()
     assert sizes == [(1_000,), (1_000,), (1_000,), (500,)]
     assert store.get_blob("first", digest) == data
+
+
+def test_nothing_is_left_of_a_deleted_run(store: SQLiteRunLogStore) -> None:
+    lease = create(store, "first", owner=dead_process())
+    store.put_blob("first", b"value")
+    batch = [Append(lease, seq - 1, [chunks(seq, 1)]) for seq in range(2, 1_002)]
+    assert set(store.append(batch)) == {None}
+    store.delete_run("first")
+    with store.database.reading() as connection:
+        for table in ("runs", "journal", "chunks", "blobs"):
+            assert connection.execute(f"SELECT count(*) FROM {table}").get == 0
+
+
+def test_a_lease_does_not_outlive_a_restart_of_the_machine(store: SQLiteRunLogStore) -> None:
+    create(store, "first", owner=process_elsewhere())
+    assert store.lease("first", this_process(), "look").live
+
+    def boot_before(connection: Connection) -> None:
+        key, run = sqlite_runs.find(connection, "first") or pytest.fail("it is not there")
+        sqlite_runs.update(connection, key, replace(run, boot="the boot before"))
+
+    store.database.transact(boot_before)
+    assert not store.lease("first", this_process(), "look").live
 
 
 def test_a_blob_that_was_half_written_is_completed(

@@ -102,7 +102,22 @@ def test_a_folder_of_another_user_is_refused(
 ) -> None:
     me = os.geteuid()
     monkeypatch.setattr(os, "geteuid", lambda: me + 1)
-    assert f"belongs to another user (uid {me}" in refused(tmp_path / "runs.db").reason
+    reason = refused(tmp_path / "runs.db").reason
+    assert f"its folder {tmp_path} belongs to another user (uid {me}" in reason
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_of_another_user_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "runs.db"
+    path.write_bytes(b"theirs")
+    found = path.stat()
+    theirs = os.stat_result((*found[:4], os.geteuid() + 1, *found[5:]))
+
+    def lstat(one: Path) -> os.stat_result:
+        return theirs if one == path else os.lstat(one)
+
+    monkeypatch.setattr(Path, "lstat", lstat)
+    assert refused(path).reason.startswith("it belongs to another user")
 
 
 def test_a_file_where_the_folder_should_be_is_refused(tmp_path: Path) -> None:

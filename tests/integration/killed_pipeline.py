@@ -1,0 +1,190 @@
+"""Twenty steps that leave traces, in a program that is killed while they run.
+
+Every line that it prints costs a credit, a byte on its standard input, and without one it stands
+still: whoever gives `n` credits and kills it knows what it has come to.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from runnable import AsyncPipeline, Pipeline, PythonTask
+
+RUN_ID = "killed"
+STEPS = 20
+CHUNKS = 6
+
+
+def tell(line: str) -> None:
+    """Print a line past all routing of prints, and wait for the credit to go on."""
+    if "PACED" in os.environ:
+        os.write(1, f"{line}\n".encode())
+        if not os.read(0, 1):
+            os._exit(3)  # whoever paced this is gone
+
+
+def leave_trace(traces: str, word: str) -> None:
+    """Append to the file of traces what a body has come to."""
+    from runnable import current
+
+    here = current()
+    line = f"{here.path} {here.attempt} {word}"
+    file = os.open(traces, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(file, f"{line}\n".encode())
+    os.close(file)
+    tell(f"trace {line}")
+
+
+def sync_step(number: int) -> Callable[..., Any]:
+    """A plain function."""
+
+    def body(traces: str, total: int) -> int:
+        leave_trace(traces, "begin")
+        result = (total * 31 + number) % 1_000_003
+        leave_trace(traces, "end")
+        return result
+
+    return body
+
+
+def async_step(number: int) -> Callable[..., Any]:
+    """A coroutine function."""
+
+    async def body(traces: str, total: int) -> int:
+        leave_trace(traces, "begin")
+        await asyncio.sleep(0)
+        leave_trace(traces, "end")
+        return (total * 37 + number) % 1_000_003
+
+    return body
+
+
+def text_stream(number: int) -> Callable[..., Any]:
+    """An async generator whose value is the whole text."""
+
+    async def body(traces: str, total: int) -> AsyncIterator[str]:
+        leave_trace(traces, "begin")
+        for chunk in range(CHUNKS):
+            await asyncio.sleep(0)
+            yield f"{number}.{chunk}.{total} "
+        leave_trace(traces, "end")
+
+    return body
+
+
+def marked_stream(number: int) -> Callable[..., Any]:
+    """A generator that ends with its value."""
+
+    def body(traces: str, total: int) -> Iterator[dict[str, object]]:
+        leave_trace(traces, "begin")
+        for chunk in range(CHUNKS):
+            yield {"type": "part", "number": chunk}
+        leave_trace(traces, "end")
+        yield {"type": "done", "total": total + number}
+
+    return body
+
+
+def steps() -> list[PythonTask]:
+    """Twenty of them, of four kinds in turn."""
+    from runnable import PythonTask
+
+    kinds = (sync_step, async_step, text_stream, marked_stream)
+    return [
+        PythonTask(
+            function=kinds[number % 4](number),
+            name=f"step-{number}",
+            returns=[f"text_{number}" if number % 4 == 2 else "total"],
+        )
+        for number in range(STEPS)
+    ]
+
+
+def sync_pipeline() -> Pipeline:
+    """The pipeline, for sync code."""
+    from runnable import Pipeline
+
+    return Pipeline(name="killed", steps=steps())
+
+
+def async_pipeline() -> AsyncPipeline:
+    """The same pipeline, for async code."""
+    from runnable import AsyncPipeline
+
+    return AsyncPipeline(name="killed", steps=steps())
+
+
+def die_at_commit(number: int, *, before: bool) -> None:
+    """Have this process killed at its `number`-th commit: before it is written, or just after."""
+    import apsw
+
+    commits = 0
+
+    def count() -> bool:
+        nonlocal commits
+        commits += 1
+        if commits == number:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return False
+
+    class Counted(apsw.Cursor):
+        """A cursor that counts the commits that its statements made."""
+
+    def hook(connection: Any) -> None:
+        if before:
+            connection.set_commit_hook(count)
+        else:
+            pending = False
+
+            def begun() -> bool:
+                nonlocal pending
+                pending = True
+                return False
+
+            def ended(statement: str, nanoseconds: int) -> None:
+                nonlocal pending
+                if pending and not connection.in_transaction:
+                    pending = False
+                    count()
+
+            connection.set_commit_hook(begun)
+            connection.set_profile(ended)
+
+    apsw.connection_hooks.append(hook)
+
+
+async def run_async(options: dict[str, Any], parameters: dict[str, object]) -> None:
+    """Stream the run from async code."""
+    async for event in async_pipeline().execute_stream(parameters, **options):
+        tell(f"event {event.seq} {event.model_dump_json()}")
+
+
+def run_sync(options: dict[str, Any], parameters: dict[str, object]) -> None:
+    """Stream the run from sync code."""
+    for event in sync_pipeline().execute_stream(parameters, **options):
+        tell(f"event {event.seq} {event.model_dump_json()}")
+
+
+def main(kind: str, folder: str) -> None:
+    """Run once, telling all."""
+    tell("alive")
+    if "DIE_AT_COMMIT" in os.environ:
+        die_at_commit(int(os.environ["DIE_AT_COMMIT"]), before="DIE_BEFORE" in os.environ)
+    options = {"run_id": RUN_ID, "configuration_file": str(Path(folder, "runnable-config.yaml"))}
+    parameters: dict[str, object] = {"traces": str(Path(folder, "traces")), "total": 1}
+    if kind == "sync":
+        run_sync(options, parameters)
+    else:
+        asyncio.run(run_async(options, parameters))
+    tell("over")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
