@@ -33,12 +33,15 @@ def no_blocking_calls() -> Iterator[BlockBuster]:
     with blockbuster_ctx("runnable") as blockbuster:
         # A store that is `inline` commits on the loop, and looks whether its file is still there.
         database = "runnable/extensions/run_log_store/sqlite_database.py"
-        blockbuster.functions["os.stat"].can_block_in(database, "_in_place")
+        blockbuster.functions["os.stat"].can_block_in(database, ("_in_place", "_log_size"))
         # The folder current at the call is a fact of the call.
         blockbuster.functions["os.getcwd"].can_block_in("runnable/sdk/pipeline.py", "_context")
         # A sync call where a loop is running waits for the loop beside it, as it is meant to.
         blocking = "runnable/blocking.py"
         blockbuster.functions["threading.Lock.acquire"].can_block_in(blocking, "_run_beside")
+        # The first model of a process looks for plug-ins of pydantic.
+        for function in blockbuster.functions.values():
+            function.can_block_in("pydantic/plugin/_loader.py", "get_plugins")
         yield blockbuster
 
 

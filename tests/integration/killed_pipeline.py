@@ -7,12 +7,14 @@ still: whoever gives `n` credits and kills it knows what it has come to.
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from runnable import AsyncPipeline, Pipeline, PythonTask
@@ -20,6 +22,13 @@ if TYPE_CHECKING:
 RUN_ID = "killed"
 STEPS = 20
 CHUNKS = 6
+PAUSES = {2: 0.003, 4: 0.003}
+"""Seconds before a chunk: long enough for it to be a commit of its own, in mid-stream."""
+
+
+def initial(folder: str | Path) -> dict[str, object]:
+    """What the run begins with."""
+    return {"traces": str(Path(folder, "traces")), "total": 1}
 
 
 def tell(line: str) -> None:
@@ -72,7 +81,8 @@ def text_stream(number: int) -> Callable[..., Any]:
     async def body(traces: str, total: int) -> AsyncIterator[str]:
         leave_trace(traces, "begin")
         for chunk in range(CHUNKS):
-            await asyncio.sleep(0)
+            tell("chunk")
+            await asyncio.sleep(PAUSES.get(chunk, 0))
             yield f"{number}.{chunk}.{total} "
         leave_trace(traces, "end")
 
@@ -85,6 +95,8 @@ def marked_stream(number: int) -> Callable[..., Any]:
     def body(traces: str, total: int) -> Iterator[dict[str, object]]:
         leave_trace(traces, "begin")
         for chunk in range(CHUNKS):
+            tell("chunk")
+            time.sleep(PAUSES.get(chunk, 0))
             yield {"type": "part", "number": chunk}
         leave_trace(traces, "end")
         yield {"type": "done", "total": total + number}
@@ -125,64 +137,50 @@ def die_at_commit(number: int, *, before: bool) -> None:
     """Have this process killed at its `number`-th commit: before it is written, or just after."""
     import apsw
 
-    commits = 0
+    commits, written = itertools.count(1), False
 
-    def count() -> bool:
-        nonlocal commits
-        commits += 1
-        if commits == number:
+    def committed() -> None:
+        if next(commits) == number:
             os.kill(os.getpid(), signal.SIGKILL)
-        return False
 
-    class Counted(apsw.Cursor):
-        """A cursor that counts the commits that its statements made."""
+    def watch(connection: Any) -> None:
+        def about_to_commit() -> bool:
+            nonlocal written
+            written = True
+            if before:
+                committed()
+            return False
 
-    def hook(connection: Any) -> None:
-        if before:
-            connection.set_commit_hook(count)
-        else:
-            pending = False
+        def statement_ended(_: str, __: int) -> None:
+            nonlocal written
+            if written and not connection.in_transaction:
+                written = False
+                if not before:
+                    committed()
 
-            def begun() -> bool:
-                nonlocal pending
-                pending = True
-                return False
+        connection.set_commit_hook(about_to_commit)
+        connection.set_profile(statement_ended)
 
-            def ended(statement: str, nanoseconds: int) -> None:
-                nonlocal pending
-                if pending and not connection.in_transaction:
-                    pending = False
-                    count()
-
-            connection.set_commit_hook(begun)
-            connection.set_profile(ended)
-
-    apsw.connection_hooks.append(hook)
+    apsw.connection_hooks.append(watch)
 
 
-async def run_async(options: dict[str, Any], parameters: dict[str, object]) -> None:
-    """Stream the run from async code."""
+async def stream(parameters: dict[str, object], options: Any) -> None:
+    """Run from async code, and tell each event."""
     async for event in async_pipeline().execute_stream(parameters, **options):
         tell(f"event {event.seq} {event.model_dump_json()}")
 
 
-def run_sync(options: dict[str, Any], parameters: dict[str, object]) -> None:
-    """Stream the run from sync code."""
-    for event in sync_pipeline().execute_stream(parameters, **options):
-        tell(f"event {event.seq} {event.model_dump_json()}")
-
-
-def main(kind: str, folder: str) -> None:
-    """Run once, telling all."""
+def main(kind: str, verb: str, folder: str) -> None:
+    """Begin the run or resume it, telling all."""
     tell("alive")
     if "DIE_AT_COMMIT" in os.environ:
         die_at_commit(int(os.environ["DIE_AT_COMMIT"]), before="DIE_BEFORE" in os.environ)
-    options = {"run_id": RUN_ID, "configuration_file": str(Path(folder, "runnable-config.yaml"))}
-    parameters: dict[str, object] = {"traces": str(Path(folder, "traces")), "total": 1}
-    if kind == "sync":
-        run_sync(options, parameters)
+    options = {verb: RUN_ID, "configuration_file": str(Path(folder, "runnable-config.yaml"))}
+    parameters = initial(folder) if verb == "run_id" else {}
+    if kind == "async":
+        asyncio.run(stream(parameters, options))
     else:
-        asyncio.run(run_async(options, parameters))
+        sync_pipeline().execute(parameters, **cast("Any", options))
     tell("over")
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol, cast
 
 import apsw
@@ -78,3 +79,25 @@ def connect(path: str) -> Connection:
     """
     flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_NOFOLLOW
     return cast("Connection", apsw.Connection(path, flags=flags))
+
+
+@contextmanager
+def transaction(connection: Connection, begin: str) -> Generator[None]:
+    """A transaction, given up if the body raises.
+
+    Args:
+        connection: The connection.
+        begin: The statement that begins it: `BEGIN`, or `BEGIN IMMEDIATE` to write.
+
+    Raises:
+        apsw.BusyError: If another connection is writing.
+        apsw.Error: If SQLite fails.
+    """
+    connection.execute(begin)
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise

@@ -16,7 +16,7 @@ import apsw
 from runnable import defaults
 from runnable.exceptions import LeaseLostError, StoreError
 from runnable.extensions.run_log_store import sqlite_files, sqlite_journal, sqlite_schema
-from runnable.extensions.run_log_store.sqlite_connection import Connection, connect
+from runnable.extensions.run_log_store.sqlite_connection import Connection, connect, transaction
 from runnable.extensions.run_log_store.sqlite_errors import FAILURES, store_error
 from runnable.store import Append
 
@@ -141,7 +141,7 @@ class Database:
         """
 
         def in_transaction(connection: Connection) -> T:
-            with _transaction(connection, "BEGIN IMMEDIATE"):
+            with transaction(connection, "BEGIN IMMEDIATE"):
                 self._check_version(connection)
                 return work(connection)
 
@@ -166,7 +166,7 @@ class Database:
                 connection = self._connect(BUSY_SECONDS)
             else:
                 self.check_place()
-            with _transaction(connection, "BEGIN"):
+            with transaction(connection, "BEGIN"):
                 self._check_version(connection)
                 yield connection
         except FAILURES as error:
@@ -387,18 +387,6 @@ class Database:
         if self._pressed:
             self._pressure = self._log_size() + PRESSURE_BYTES // 4
             self._pressed = False
-
-
-@contextmanager
-def _transaction(connection: Connection, begin: str) -> Generator[None]:
-    connection.execute(begin)
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
 
 
 def _checkpoint(connection: Connection, mode: str) -> None:

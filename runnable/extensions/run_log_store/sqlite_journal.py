@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from runnable.exceptions import JournalCorruptError, LeaseLostError, StoreError
 from runnable.extensions.run_log_store import sqlite_runs
-from runnable.extensions.run_log_store.sqlite_connection import Connection
+from runnable.extensions.run_log_store.sqlite_connection import Connection, transaction
 from runnable.kinds import END_STATUS
 from runnable.records import CHUNKS, Record, pack, unpack
 from runnable.store import Append, Lease
@@ -230,16 +230,10 @@ def _append_all(
     connection: Connection, batch: Sequence[Append]
 ) -> tuple[list[LeaseLostError | None], int]:
     made = [_rows(entry) for entry in batch]
-    connection.execute("BEGIN IMMEDIATE")
-    try:
+    with transaction(connection, "BEGIN IMMEDIATE"):
         answers = [
             _append_entry(connection, entry, rows) for entry, rows in zip(batch, made, strict=True)
         ]
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-        raise
     return answers, sum(len(row[3]) for rows in made for row in rows)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from dataclasses import dataclass, fields
@@ -11,6 +10,7 @@ from typing import Any, Final, cast
 from zlib import crc32
 
 import apsw
+from pydantic_core import from_json, to_json
 
 from runnable import defaults
 from runnable.exceptions import JournalCorruptError
@@ -49,7 +49,7 @@ class Run:
 
     def take(self, owner: Owner, epoch: int, seq: int, lease_seconds: float) -> None:
         """Let a new owner have it."""
-        self.owner = json.dumps(owner.to_json(), separators=(",", ":"))
+        self.owner = to_json(owner.to_json()).decode()
         self.epoch, self.seq, self.cancel, self.ended = epoch, seq, "", ""
         self.held = 1
         self.renew(lease_seconds)
@@ -60,7 +60,7 @@ class Run:
 
     def holder(self) -> Owner:
         """Who holds it, or held it last."""
-        return Owner.from_json(cast("dict[str, Any]", json.loads(self.owner)))
+        return Owner.from_json(cast("dict[str, Any]", from_json(self.owner)))
 
     def is_live(self) -> bool:
         """Whether somebody holds it who is not surely dead."""
