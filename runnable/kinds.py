@@ -18,17 +18,18 @@ END_STATUS: Final[dict[str, EndStatus]] = {
 CHUNKS: Final = "chunks"
 """The kind of a record that stands for a batch of chunks and log lines."""
 
-CONTROL_KINDS: Final = frozenset(
-    {
-        "pipeline_started",
-        "task_started",
-        "task_completed",
-        "task_error",
-        "task_skipped",
-        "branch_started",
-        "branch_completed",
-        "composite_completed",
-        *END_STATUS,
-    }
-)
+
+class AllBut:
+    """Every kind but one, those of a later version too."""
+
+    __slots__ = ("_one",)
+
+    def __init__(self, one: str) -> None:
+        self._one = one
+
+    def __contains__(self, kind: object) -> bool:
+        return kind != self._one
+
+
+CONTROL_KINDS: Final = AllBut(CHUNKS)
 """The kinds of records that a resume and a run log need: all but the batches of chunks."""

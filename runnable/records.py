@@ -13,6 +13,7 @@ events it stands for, with the seqs from `seq` on.
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
@@ -30,6 +31,12 @@ if TYPE_CHECKING:
 
 FORMAT: Final = 1
 """The version of the stored form; a reader refuses a newer one."""
+
+_HEAD: Final = re.compile(
+    rb'\{"v":(\d{1,9}),"seq":(\d{1,18}),"kind":"([a-z_]{1,40})","count":(\d{1,18})'
+    rb',"crc":(\d{1,10}),"size":(\d{1,18}),"event":'
+)
+_VALUES: Final = b',"values":'
 
 
 class Record(NamedTuple):
@@ -57,18 +64,15 @@ class Record(NamedTuple):
             >>> Record.from_line(record.to_line(), "some-run") == record
             True
         """
-        return (
-            b'{"v":%d,"seq":%d,"kind":"%b","count":%d,"crc":%d,"size":%d,"event":%b,"values":%b}'
-            % (
-                FORMAT,
-                self.seq,
-                self.kind.encode(),
-                self.count,
-                self._checksum(),
-                len(self.event),
-                self.event,
-                self.values,
-            )
+        seq, kind, event, values, count = self
+        head = b'{"v":%d,"seq":%d,"kind":"%b","count":%d' % (FORMAT, seq, kind.encode(), count)
+        crc = crc32(values, crc32(event, crc32(head)))
+        return b'%b,"crc":%d,"size":%d,"event":%b,"values":%b}' % (
+            head,
+            crc,
+            len(event),
+            event,
+            values,
         )
 
     @classmethod
@@ -84,36 +88,24 @@ class Record(NamedTuple):
             JournalCorruptError: If it is not what was written.
             StoreError: If a newer version of `runnable` wrote it.
         """
-        start = line.find(b',"event":')
-        try:
-            head = cast("dict[str, Any]", from_json(line[:start] + b"}"))
-            version, size = int(head["v"]), int(head["size"])
-            body = start + len(b',"event":')
-            record = cls(
-                int(head["seq"]),
-                str(head["kind"]),
-                line[body : body + size],
-                line[body + size + len(b',"values":') : -1],
-                int(head["count"]),
-            )
-            intact = head["crc"] == record._checksum(version)
-            framed = line[body + size :].startswith(b',"values":') and line.endswith(b"}")
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-            raise JournalCorruptError(run_id, after + 1, "it cannot be read") from error
-        if not (intact and framed):
+        found = _HEAD.match(line)
+        if found is None:
+            raise JournalCorruptError(run_id, after + 1, "it cannot be read")
+        version, seq, kind, count, crc, size = found.groups()
+        begin = found.end()
+        end = begin + int(size)
+        event, values = line[begin:end], line[end + len(_VALUES) : -1]
+        intact = crc32(values, crc32(event, crc32(line[: found.end(4)]))) == int(crc)
+        if not intact or line[end : end + len(_VALUES)] != _VALUES or line[-1:] != b"}":
             raise JournalCorruptError(run_id, after + 1, "its checksum does not match")
-        if version > FORMAT:
+        if int(version) > FORMAT:
             raise StoreError(
                 f"run {run_id!r}",
-                f"the record {record.seq} was written by a newer version (format {version}, this "
-                f"one reads {FORMAT})",
+                f"the record {int(seq)} was written by a newer version (format {int(version)}, "
+                f"this one reads {FORMAT})",
                 "Upgrade runnable.",
             )
-        return record
-
-    def _checksum(self, version: int = FORMAT) -> int:
-        head = b"%d %d %d %b " % (version, self.seq, self.count, self.kind.encode())
-        return crc32(self.values, crc32(self.event, crc32(head)))
+        return cls(int(seq), kind.decode(), event, values, int(count))
 
     def wire(self) -> Iterator[tuple[int, str, bytes]]:
         """Its events as they go to a client: seq, type, and the JSON bytes of the journal."""

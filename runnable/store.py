@@ -7,7 +7,7 @@ import socket
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
@@ -171,7 +171,7 @@ class BaseRunLogStore(ABC, BaseModel):
 
     @abstractmethod
     def read(
-        self, run_id: str, *, after: int = 0, kinds: Collection[str] | None = None
+        self, run_id: str, *, after: int = 0, kinds: Container[str] | None = None
     ) -> Iterator[Record]:
         """The records of a run with a last seq above `after`, in order, checked.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Container
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -225,7 +226,7 @@ class ReadLaw(StoreLaw):
         store.append([Append(lease, 1, [chunks(2, 3), record(5), record(6, "task_completed")])])
         store.append([Append(lease, 6, [chunks(7, 3), record(10, "task_error")])])
 
-        def seqs(kinds: frozenset[str], after: int = 0) -> list[int]:
+        def seqs(kinds: Container[str], after: int = 0) -> list[int]:
             return [one.seq for one in store.read("first", after=after, kinds=kinds)]
 
         assert seqs(CONTROL_KINDS) == [1, 5, 6, 10]

@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import ClassVar, Final
@@ -156,7 +156,7 @@ class BufferedRunLogStore(BaseRunLogStore):
             ]
 
     def read(
-        self, run_id: str, *, after: int = 0, kinds: Collection[str] | None = None
+        self, run_id: str, *, after: int = 0, kinds: Container[str] | None = None
     ) -> Iterator[Record]:
         """The records that are there now, in order; see the base class."""
         with MEMORY.lock:
@@ -254,7 +254,7 @@ class BufferedRunLogStore(BaseRunLogStore):
         run.held, run.expires, run.ended, run.cancel = True, self._expiry(), None, ""
 
     def _pages(
-        self, records: list[Record], after: int, end: int, kinds: Collection[str] | None
+        self, records: list[Record], after: int, end: int, kinds: Container[str] | None
     ) -> Iterator[Record]:
         """A run's list only grows, so that a part of it can be read without the lock."""
         start = bisect_right(records, after, hi=end, key=_last_of)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, Self
@@ -107,7 +107,7 @@ class SQLiteRunLogStore(BaseRunLogStore):
         return self.database.append_at_once(batch)
 
     def read(
-        self, run_id: str, *, after: int = 0, kinds: Collection[str] | None = None
+        self, run_id: str, *, after: int = 0, kinds: Container[str] | None = None
     ) -> Iterator[Record]:
         """The records that are there now, in order, a page at a time; see the base class."""
         chunks = kinds is None or CHUNKS in kinds
@@ -255,7 +255,7 @@ class SQLiteRunLogStore(BaseRunLogStore):
         end: int,
         *,
         chunks: bool,
-        kinds: Collection[str] | None,
+        kinds: Container[str] | None,
     ) -> Iterator[Record]:
         """Records of a run, read a page at a time: what is there is never changed."""
         after = position
