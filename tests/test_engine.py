@@ -20,6 +20,7 @@ from runnable import (
 )
 from runnable.engine import Engine
 from runnable.events import TaskErrorEvent, TaskSkippedEvent, TaskStartedEvent
+from runnable.exceptions import DefinitionError
 from runnable.extensions.pipeline_executor.local import LocalExecutor
 from runnable.records import Record
 from runnable.scope import CURRENT
@@ -424,13 +425,19 @@ async def test_only_a_task_can_be_placed():
     await AsyncPipeline(steps=[AsyncPythonTask(function=body, name="body")]).execute()
 
 
-def test_a_pipeline_deeper_than_the_limit_of_a_path_fails_in_one_sentence(world: World):
+def test_a_pipeline_deeper_than_the_limit_of_a_path_is_refused_when_it_is_built(world: World):
     inner = Pipeline(steps=[world.step("deep")])
-    for _ in range(20):
+    with pytest.raises(DefinitionError, match="deeper than the 32 allowed"):
+        for _ in range(17):
+            inner = Pipeline(steps=[world.step("s", on_failure=inner)])
+
+
+def test_a_pipeline_as_deep_as_the_limit_runs(world: World):
+    inner = Pipeline(steps=[world.step("deep")])
+    for _ in range(15):
         inner = Pipeline(steps=[world.step("s", on_failure=inner)])
-    world.failing = {"s" + ".on_failure.s" * depth for depth in range(20)}
-    with pytest.raises(Exception, match="deeper than the 32 allowed"):
-        inner.execute()
+    world.failing = {"s" + ".on_failure.s" * depth for depth in range(15)}
+    assert list(inner.execute().steps)[-1].count(".") == 30
 
 
 def test_a_skip_says_why(world: World):

@@ -85,6 +85,7 @@ class App:
 
     def __init__(self, gates: Gates, requests: Requests) -> None:
         self.gates, self.requests = gates, requests
+        self._clients: list[Client] = []
         config = uvicorn.Config(
             requests, log_config=None, lifespan="off", timeout_graceful_shutdown=0
         )
@@ -101,13 +102,21 @@ class App:
 
     def client(self, path: str = "/generate", **query: str) -> Client:
         """A client that has sent its request."""
-        return Client(self.port, path, **query)
+        client = Client(self.port, path, **query)
+        self._clients.append(client)
+        return client
 
     def stop(self) -> None:
         """Stop serving, and cancel what is served."""
         self._server.should_exit = True
         self._thread.join(PATIENCE)
         assert not self._thread.is_alive()
+
+    def close(self) -> None:
+        """Stop, and have all clients gone."""
+        self.stop()
+        for client in self._clients:
+            client.leave()
 
     def has_served(self) -> None:
         """Wait until no request is served any more."""
@@ -159,7 +168,7 @@ def _served() -> Iterator[Serve]:
         yield start
     finally:
         for app in apps:
-            app.stop()
+            app.close()
     left = [thread.name for thread in set(threading.enumerate()) - before]
     assert [name for name in left if not name.startswith(POOLS)] == []
 
