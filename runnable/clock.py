@@ -27,6 +27,10 @@ class Clock:
         """Microseconds since the epoch."""
         return time.time_ns() // 1000
 
+    def stamp(self) -> bytes:
+        """The time as the events write it."""
+        return iso(self.now())
+
     def monotonic(self) -> float:
         """Seconds that never go back, whatever the wall clock does."""
         return time.perf_counter()

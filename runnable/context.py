@@ -23,7 +23,6 @@ from runnable.exceptions import (
 )
 from runnable.graph import Outcome
 from runnable.journal import Item, Journal, Writer
-from runnable.kinds import CONTROL_KINDS
 from runnable.masking import Masker
 from runnable.nodes.task import outlast
 from runnable.opening import Opened, Opening
@@ -106,9 +105,10 @@ class AsyncPipelineContext:
     async def complete(self) -> RunLog:
         """`execute`, but for the signals, which whoever calls this handles."""
         task = await self._start(None)
+        self._journal.told = []
         await self._see_through(task, "the task that awaited it was cancelled")
         await self._raise_failure(task)
-        return await self._run_log()
+        return self._run_log()
 
     async def batches(
         self, on_disconnect: OnDisconnect = "cancel"
@@ -197,7 +197,7 @@ class AsyncPipelineContext:
             put_blob=lambda data: store.put_blob(run_id, data),
             tag=opened.tag,
             secrets=opened.secrets,
-            masker=Masker(opened.secrets),
+            masker=Masker(opened.secrets) or None,
             history=opened.history,
             streamed_before=opened.streamed_before,
             log_level=self.log_level,
@@ -300,16 +300,12 @@ class AsyncPipelineContext:
             reason = cut(masker.mask(reason) if masker else reason, 500)
             raise ExecutionFailedError(self.run_id, outcome.path, reason) from outcome.error
 
-    async def _run_log(self) -> RunLog:
-        store, run_id = self.services.run_log_store, self.run_id
-
-        def read() -> RunLog:
-            log = RunLog().attach(store.get_blob, self.services.pickler.loads)
-            for record in store.read(run_id, kinds=CONTROL_KINDS):
-                log.take(record)
-            return log
-
-        return await in_store_thread(read)
+    def _run_log(self) -> RunLog:
+        """The fold of the history and of what this life has appended."""
+        store, told = self.services.run_log_store, self._journal.told or []
+        history = self._opened.history
+        records = told if history is not None else [self._opened.first, *told]
+        return RunLog.put_off(records, history, store.get_blob, self.services.pickler.loads)
 
 
 class PipelineContext:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, cast
 
 from pydantic_core import to_json
 
@@ -12,7 +12,7 @@ from runnable import defaults
 from runnable.blocking import in_store_thread, outlive
 from runnable.clock import Clock, iso
 from runnable.exceptions import LeaseLostError, StoreError
-from runnable.kinds import END_STATUS
+from runnable.kinds import CHUNKS, END_STATUS
 from runnable.leases import KEEPER
 from runnable.records import Batch, Head, Record
 from runnable.store import Append, BaseRunLogStore, Lease
@@ -51,6 +51,8 @@ class Journal:
         self.ended = self.release = False
         self.error: StoreError | None = None
         self.reader: Stream[Item] | None = None
+        self.told: list[Record] | None = None
+        """The control records that are appended, kept if somebody wants the run log at the end."""
         self.pending: list[Item] = []
         self.moving: list[Item] = []
         self.waiting: list[tuple[int, asyncio.Future[None]]] = []
@@ -58,9 +60,10 @@ class Journal:
         self.announced = False
         """Whether the writer knows that chunks wait."""
         self._on_failure = on_failure
-        self._now = clock.now
+        self._now, self._stamp = clock.now, clock.stamp
         self._writer = writer
         self._batch: Batch | None = None
+        self._has_batches = False
         self._before = _between_type_and_time(self.run_id)
         writer.join(self)
         self._held = KEEPER.hold(writer.store, self.run_id, lease.epoch, self)
@@ -74,7 +77,7 @@ class Journal:
             values: The JSON of what the engine alone must know.
         """
         self.seq = seq = self.seq + 1
-        at = iso(self.clock.now())
+        at = self._stamp()
         event = b'{"type":"%b%b%b","seq":%d%b}' % (kind.encode(), self._before, at, seq, rest)
         self._batch = None
         self.pending.append(Record(seq, kind, event, values))
@@ -98,6 +101,7 @@ class Journal:
         if batch is None:
             self._batch = batch = Batch(seq)
             self.pending.append(batch)
+            self._has_batches = True
         at = self._now()
         batch.add(head, at, payload)
         self.bytes_waiting = waiting = self.bytes_waiting + size + _CHUNK_OVERHEAD
@@ -146,9 +150,13 @@ class Journal:
 
     def cut(self) -> Append:
         """What is to be appended next, taken from what waits."""
-        self.moving, self.pending = self.pending, []
-        self._batch, self.bytes_waiting, self.announced = None, 0, False
-        records = [item.record() if isinstance(item, Batch) else item for item in self.moving]
+        self.moving = moving = self.pending
+        self.pending = []
+        records = cast("list[Record]", moving)
+        if self._has_batches:
+            records = [item.record() if isinstance(item, Batch) else item for item in moving]
+            self._batch, self._has_batches, self.bytes_waiting = None, False, 0
+            self.announced = False
         return Append(self.lease, self.committed, records, self.ended and self.release)
 
     def appended(self, append: Append, error: LeaseLostError | None) -> None:
@@ -156,14 +164,17 @@ class Journal:
         if error is not None:
             self.fail(error)
             return
-        moved, self.moving = self.moving, []
-        first, self.committed = self.committed + 1, append.records[-1].last
+        last = append.records[-1]
+        self.committed = last.seq + last.count - 1
+        if self.told is not None:
+            self.told += [one for one in append.records if one.kind != CHUNKS]
         if self.waiting:
             self._let_go_on()
         if self.reader is not None:
-            self.reader.put(moved, self.committed - first + 1)
-        for wake in self._held.watchers:
-            wake()
+            self.reader.put(self.moving, self.committed - append.expected)
+        if self._held.watchers:
+            for wake in self._held.watchers:
+                wake()
 
     def _let_go_on(self) -> None:
         """Wake whoever waits for no more than what is committed."""
@@ -263,7 +274,7 @@ class Writer:
     def commit(self, journal: Journal) -> asyncio.Future[None] | None:
         """Append what waits of that journal; a future unless it is done on return."""
         if self._may_commit_here():
-            self._commit_here([journal])
+            self._commit_one(journal)
             if journal.error is not None:
                 raise journal.error
             if journal.committed == journal.seq:
@@ -289,7 +300,7 @@ class Writer:
             return
         if much or at - self.last > _FLUSH_MICROS:
             if self._may_commit_here():
-                self._commit_here([journal])
+                self._commit_one(journal)
             else:
                 self._turn = self._loop.call_soon(self._flush)
         elif self._timer is None:
@@ -317,6 +328,22 @@ class Writer:
         if journals:
             self._commit_here(journals)
 
+    def _commit_one(self, journal: Journal) -> None:
+        """`_commit_here` for one journal, which is the way of every step of a run that is alone."""
+        append = journal.cut()
+        try:
+            answers = self.store.append_at_once((append,))
+        except StoreError as error:
+            if not error.temporary:
+                journal.fail(error)
+                return
+            answers = None
+        if answers is None:
+            self._commit_later([journal], [append])
+            return
+        self.last = self._clock.now()
+        journal.appended(append, answers[0])
+
     def _commit_here(self, journals: list[Journal]) -> None:
         """Append what waits of these journals, at once if the store can, else in a thread."""
         batch = [journal.cut() for journal in journals]
@@ -331,10 +358,13 @@ class Writer:
             else:
                 self.last = self._clock.now()
         if answers is None:
-            self._thread_commit = self._loop.create_task(self._commit_in_thread(journals, batch))
+            self._commit_later(journals, batch)
         else:
             for journal, append, answer in zip(journals, batch, answers, strict=True):
                 journal.appended(append, answer)
+
+    def _commit_later(self, journals: list[Journal], batch: list[Append]) -> None:
+        self._thread_commit = self._loop.create_task(self._commit_in_thread(journals, batch))
 
     async def _commit_in_thread(self, journals: list[Journal], batch: list[Append]) -> None:
         appending = asyncio.ensure_future(self._append_patiently(batch))

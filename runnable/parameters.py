@@ -186,7 +186,9 @@ class JsonParameter(Parameter):
 
     def preview(self) -> bytes:
         """The value's own JSON text, or a JSON string with its beginning and a mark."""
-        encoded = self.encoded
+        encoded = self._source
+        if encoded is None or not isinstance(encoded, bytes):
+            encoded = self.encoded
         return encoded if len(encoded) <= MAX_PREVIEW_BYTES else _cut(encoded)
 
     def stored(self, blob: PutBlob | None) -> bytes:

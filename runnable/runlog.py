@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import Any, Final, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, cast
 
 from pydantic_core import from_json
 
@@ -166,10 +166,13 @@ class _Loader:
 
     __slots__ = ("loads", "read_blob", "run_id")
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        read_blob: ReadBlob | None = None,
+        loads: Callable[[bytes], object] | None = None,
+    ) -> None:
         self.run_id = ""
-        self.read_blob: ReadBlob | None = None
-        self.loads: Callable[[bytes], object] | None = None
+        self.read_blob, self.loads = read_blob, loads
 
     def restore(self, stored: Mapping[str, Stored]) -> dict[str, Parameter]:
         return {name: restored(form, self._fetch, self._load) for name, form in stored.items()}
@@ -232,6 +235,48 @@ class RunLog:
     _stored: dict[str, Stored] = field(default_factory=dict[str, Stored])
     _open: dict[str, StepLog] = field(default_factory=dict[str, StepLog])
     _loader: _Loader = field(default_factory=_Loader, repr=False)
+    _untold: tuple[Sequence[Record], RunLog | None] | None = field(
+        default=None, compare=False, repr=False
+    )
+    """What `put_off` has still to fold."""
+
+    @classmethod
+    def put_off(
+        cls,
+        records: Sequence[Record],
+        start: RunLog | None,
+        read_blob: ReadBlob,
+        loads: Callable[[bytes], object],
+    ) -> RunLog:
+        """`fold`, put off until the log is first looked at: who does not look does not pay.
+
+        Args:
+            records: Records of one run, in order; kept until then.
+            start: The fold of the records before them, which becomes this log's own.
+            read_blob: Where large values are read from.
+            loads: Makes the value of a pickle.
+        """
+        log = object.__new__(cls)
+        log._untold = (records, start)
+        log._loader = _Loader(read_blob, loads)
+        return log
+
+    if not TYPE_CHECKING:  # type checkers take the attributes from the fields
+
+        def __getattr__(self, name: str) -> Any:
+            """Fold what was put off: called for an attribute that is not there yet."""
+            untold = object.__getattribute__(self, "_untold")
+            if untold is None or name not in _FIELDS:
+                raise AttributeError(f"A RunLog has no attribute {name!r}.")
+            records, start = untold
+            log = RunLog() if start is None else start
+            log.attach(self._loader.read_blob, self._loader.loads)
+            for record in records:
+                if record.seq > log.seq:  # two threads may look at once
+                    log.take(record)
+            for field_name in _FIELDS:
+                object.__setattr__(self, field_name, object.__getattribute__(log, field_name))
+            return object.__getattribute__(self, name)
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -446,3 +491,4 @@ _TAKERS: Final[dict[str, _Taker]] = {
     for name, taker in vars(RunLog).items()
     if name.startswith(("_pipeline_", "_task_", "_branch_", "_composite_"))
 }
+_FIELDS: Final = frozenset(one.name for one in fields(RunLog))

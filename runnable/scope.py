@@ -26,7 +26,6 @@ from runnable.exceptions import (
 )
 from runnable.loggers import task_logger
 from runnable.masking import Masker, StreamMasker
-from runnable.names import StepPath
 from runnable.parameters import ObjectParameter, Parameter
 from runnable.records import Batch, Head
 
@@ -113,7 +112,8 @@ class Run:
     """Keeps bytes beside the run and names them by their sha-256; called from a thread."""
     tag: str = ""
     secrets: Mapping[str, str] = field(default_factory=dict[str, str])
-    masker: Masker = field(default_factory=lambda: Masker({}))
+    masker: Masker | None = None
+    """What hides the secrets; None if there is nothing to hide."""
     history: RunLog | None = None
     """What earlier lives of the run have done."""
     streamed_before: frozenset[str] = frozenset()
@@ -157,6 +157,9 @@ class Run:
             self.sink.chunk(head, payload, size)
 
 
+_NO_VARIABLES: Final[Mapping[str, object]] = {}
+
+
 class Scope:
     """Where one step, branch or pipeline of a run stands.
 
@@ -164,26 +167,20 @@ class Scope:
     attempt; the parameters are those of the pipeline or branch that the step stands in.
     """
 
-    __slots__ = (
-        "__weakref__",
-        "_bytes_heads",
-        "_chunks",
-        "_frame",
-        "_logs",
-        "_masker",
-        "abandoned",
-        "attempt",
-        "closed",
-        "inline",
-        "name",
-        "parameters",
-        "path",
-        "retries_left",
-        "run",
-        "streamed",
-        "variables",
-        "voids_chunks",
-    )
+    # A scope is made for every step: what it does not need yet stands on the class.
+    attempt = 1
+    retries_left = 0
+    voids_chunks = False
+    streamed = False
+    closed = False
+    """The attempt has ended: what its thread still prints is dropped."""
+    abandoned = False
+    """Its function goes on in a thread."""
+    _frame = b""
+    _chunks: Head | None = None
+    _bytes_heads: Head | None = None
+    _logs: dict[str, Head] | None = None
+    _masker: StreamMasker | None = None
 
     def __init__(
         self,
@@ -195,18 +192,13 @@ class Scope:
         variables: Mapping[str, object] | None = None,
         inline: bool = False,
     ) -> None:
-        self.run, self.parameters, self.name = run, parameters, name
-        self.path = StepPath(path)
-        self.variables: Mapping[str, object] = {} if variables is None else variables
+        self.run = run
+        self.parameters = parameters
+        self.name = name
+        self.path = path
+        self.variables = _NO_VARIABLES if variables is None else variables
         self.inline = inline
         """Whether a sync function runs on the loop's own thread."""
-        self.attempt, self.retries_left = 1, 0
-        self.voids_chunks = self.streamed = self.closed = self.abandoned = False
-        self._frame = b""
-        self._chunks: Head | None = None
-        self._bytes_heads: Head | None = None
-        self._logs: dict[str, Head] | None = None
-        self._masker: StreamMasker | None = None
 
     def enter(self, name: str, *, variables: Mapping[str, object] | None = None) -> Scope:
         """The scope of a step or branch in this one.
@@ -214,12 +206,14 @@ class Scope:
         Raises:
             DefinitionError: If it would stand deeper than 32 segments.
         """
-        path = f"{self.path}.{name}" if self.path else name
-        if self.path and path.count(".") >= defaults.MAX_PATH_DEPTH:
-            raise DefinitionError(
-                f"The path {path!r} is deeper than the {defaults.MAX_PATH_DEPTH} allowed. Nest the "
-                f"pipelines less."
-            )
+        path = name
+        if self.path:
+            path = f"{self.path}.{name}"
+            if path.count(".") >= defaults.MAX_PATH_DEPTH:
+                raise DefinitionError(
+                    f"The path {path!r} is deeper than the {defaults.MAX_PATH_DEPTH} allowed. Nest "
+                    f"the pipelines less."
+                )
         inner = self.variables if variables is None else {**self.variables, **variables}
         return Scope(
             self.run, self.parameters, name=name, path=path, variables=inner, inline=self.inline
@@ -353,7 +347,7 @@ class Scope:
     @property
     def masker(self) -> Masker | None:
         """What hides the run's secrets; None if there are none."""
-        return self.run.masker or None
+        return self.run.masker
 
 
 CURRENT: Final[ContextVar[Scope | None]] = ContextVar("runnable_scope", default=None)

@@ -9,7 +9,7 @@ import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from types import TracebackType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 from pydantic_core import from_json, to_json
 
@@ -21,11 +21,13 @@ from runnable.capture import ROUTER
 from runnable.clock import Clock, instant
 from runnable.exceptions import SecretLeakError, StepTimeoutError
 from runnable.masking import Masker
-from runnable.parameters import Parameter
+from runnable.parameters import JsonParameter, Parameter
 from runnable.plugins import load
 from runnable.runlog import StepAttempt
 from runnable.scope import CURRENT, CallbackSink, Run, Scope
 from runnable.tasks.settings import TaskSettings
+
+_NO_NAMES: Final[tuple[str, ...]] = ()
 
 
 class BaseTaskType(TaskSettings, ABC):
@@ -178,7 +180,8 @@ class BaseTaskType(TaskSettings, ABC):
         finally:
             CURRENT.reset(token)
             ROUTER.finish(scope)
-            scope.finish_chunks()
+            if scope.streamed:
+                scope.finish_chunks()
             scope.closed = True
 
     async def _call_in_time(self, arguments: Bound, scope: Scope, seconds: float) -> object:
@@ -198,13 +201,16 @@ class BaseTaskType(TaskSettings, ABC):
         masker = scope.run.masker
         if masker:
             self._check_leaks(outputs, masker)
-        names = tuple([name for name, output in outputs.items() if output.kind == "metric"])
-        metrics = previews({name: outputs[name] for name in names}, masker) if names else b"{}"
-        shown = previews(outputs, masker)
+        shown, metrics, names, plain = previews(outputs, masker), b"{}", _NO_NAMES, True
+        for name, output in outputs.items():
+            if output.kind == "metric":
+                names = (*names, name)
+            plain = plain and output.exact
+        if names:
+            metrics = previews({name: outputs[name] for name in names}, masker)
         rest = b',"outputs":%b,"metrics":%b,"duration":%b' % (shown, metrics, to_json(duration))
-        if outputs:
-            plain = all(output.exact and output.kind != "object" for output in outputs.values())
-            return names, rest, b"null" if plain else await self._values(scope, outputs)
+        if not plain:
+            return names, rest, await self._values(scope, outputs)
         if not self.returns and result is not None:
             text = masker.mask(_shown(result)) if masker else _shown(result)
             return names, rest, b'{"outputs":{},"returned":%b}' % to_json(text)
@@ -294,15 +300,21 @@ def cut(text: str, limit: int) -> str:
     return f"{encoded[:limit].decode('utf-8', 'ignore')}… ({len(encoded):,} bytes)"
 
 
-def previews(values: Mapping[str, Any], masker: Masker) -> bytes:
+def previews(values: Mapping[str, Any], masker: Masker | None) -> bytes:
     """Name → preview, as a JSON object."""
-    parts = [
-        b"%b:%b"
-        % (to_json(name), value.preview() if isinstance(value, Parameter) else _plain(value))
-        for name, value in values.items()
-    ]
-    shown = b"{%b}" % b",".join(parts)
+    if len(values) == 1:
+        [(name, value)] = values.items()
+        shown = b"{%b:%b}" % (to_json(name), _preview(value))
+    else:
+        parts = [b"%b:%b" % (to_json(name), _preview(value)) for name, value in values.items()]
+        shown = b"{%b}" % b",".join(parts)
     return to_json(masker.mask_json(from_json(shown))) if masker else shown
+
+
+def _preview(value: Any) -> bytes:
+    if type(value) is JsonParameter or isinstance(value, Parameter):
+        return value.preview()
+    return _plain(value)
 
 
 def _plain(value: object) -> bytes:

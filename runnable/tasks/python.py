@@ -111,7 +111,7 @@ class PythonTaskType(BaseTaskType):
             return {}
         return outputs_of(result, self.declared, self.signature, scope.pickled, scope.warn)
 
-    async def _stream(self, chunks: AsyncIterator[object], scope: Scope) -> Gathered:
+    async def _stream(self, chunks: AsyncIterator[object], scope: Scope) -> Gathered | None:
         """Send each chunk as it comes, and gather what they come to."""
         value = self._gathered()
         take, emit = value.take, scope.emit
@@ -126,9 +126,11 @@ class PythonTaskType(BaseTaskType):
             close = getattr(chunks, "aclose", None)
             if close is not None:
                 await close()
-        return value
+        return value if self.returns else None
 
-    async def _stream_sync(self, function: Function, arguments: Bound, scope: Scope) -> Gathered:
+    async def _stream_sync(
+        self, function: Function, arguments: Bound, scope: Scope
+    ) -> Gathered | None:
         value = self._gathered()
         try:
             if scope.inline and self.timeout is None:
@@ -138,7 +140,7 @@ class PythonTaskType(BaseTaskType):
         except BaseException:
             value.close()
             raise
-        return value
+        return value if self.returns else None
 
     async def _drain(self, chunks: Iterator[object], value: Gathered, scope: Scope) -> None:
         try:

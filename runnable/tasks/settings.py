@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import cached_property
 from typing import Annotated, Any, cast
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
@@ -56,7 +57,7 @@ class TaskSettings(BaseModel):
             raise DefinitionError(f"returns names {', '.join(twice)} more than once.")
         return returns
 
-    @property
+    @cached_property
     def declared(self) -> Sequence[TaskReturns]:
         """What `returns` says, each with its kind."""
         return cast("Sequence[TaskReturns]", self.returns)
