@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING
 
 from pydantic_core import to_json
@@ -54,11 +55,9 @@ class Engine:
                 return known
         return await node.execute(scope, self)
 
-    async def place(self, node: BaseNode, scope: Scope) -> Attempt:
+    def place(self, node: TaskNode, scope: Scope) -> Awaitable[Attempt]:
         """Run one attempt where the executor puts it."""
-        if not isinstance(node, TaskNode):
-            raise TypeError(f"Only a task can be placed, not a {node.node_type!r}.")
-        return await self.executor.trigger_node_execution(node, scope)
+        return self.executor.trigger_node_execution(node, scope)
 
     def _known(self, step: StepLog, scope: Scope) -> Outcome | None:
         """The result of a step that ended in an earlier life, or None if it must run (again)."""

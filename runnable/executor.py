@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Awaitable
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, ConfigDict
@@ -35,5 +36,5 @@ class BasePipelineExecutor(ABC, BaseModel):
     """Whether what tasks print reaches the terminal, beside the run log."""
 
     @abstractmethod
-    async def trigger_node_execution(self, node: TaskNode, scope: Scope) -> Attempt:
+    def trigger_node_execution(self, node: TaskNode, scope: Scope) -> Awaitable[Attempt]:
         """Run one attempt and give back how it ended; what happens meanwhile goes to the scope."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol
 
@@ -36,7 +36,7 @@ class Walker(Protocol):
         """Run a graph to its end."""
         ...
 
-    async def place(self, node: BaseNode, scope: Scope) -> Attempt:
+    def place(self, node: Any, scope: Scope) -> Awaitable[Attempt]:
         """Run one attempt of a task, wherever the executor puts it."""
         ...
 

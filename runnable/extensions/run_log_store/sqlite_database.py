@@ -44,6 +44,8 @@ COMMIT_BYTES: Final = 3 * FRAME_BYTES
 """What a commit adds to the log beside the bodies of its rows, more or less."""
 
 IDLE_READERS: Final = 2
+PLACE_SECONDS = 0.001
+"""How long a look at where the file is counts for the commits that follow it."""
 
 
 class Seat:
@@ -80,6 +82,7 @@ class Database:
         self._wake, self._woken = wake, False
         self._opening = threading.Lock()
         self._inode = self._device = self._size = -1
+        self._looked = 0.0
         self._pool = threading.Condition(threading.Lock())
         self._readers: list[Connection] = []
         self._reading = 0
@@ -103,8 +106,13 @@ class Database:
             return None
         try:
             connection = seat.connection
-            if connection is None or not self._in_place():
+            if connection is None:
                 return None
+            now = time.monotonic()
+            if now - self._looked > PLACE_SECONDS:
+                if not self._in_place():
+                    return None
+                self._looked = now
             answers, size = sqlite_journal.append(connection, batch)
         except apsw.BusyError:
             return None
