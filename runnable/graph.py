@@ -232,6 +232,8 @@ def changes(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "")
         >>> changes({"start_at": "a", "steps": {"a": {}}}, {"start_at": "a", "steps": {}})
         ["step 'a' is gone"]
     """
+    if before == after:
+        return []
     found: list[str] = []
     old, new = before.get("steps", {}), after.get("steps", {})
     found += [f"step {path + name!r} is gone" for name in old if name not in new]

@@ -1,8 +1,8 @@
 """What a journal is made of: an event and, for the engine alone, the values it carried.
 
-A record is stored as one line of JSON with a CRC-32 over what matters:
+A record is stored as one line of JSON that ends with a CRC-32 over all before it:
 
-    {"v":1,"seq":7,"kind":"task_completed","count":1,"crc":2864434397,"size":181,"event":{…},"values":{…}}
+    {"v":1,"seq":7,"kind":"task_completed","count":1,"size":181,"event":{…},"values":{…},"crc":…}
 
 `event` is the public event as it goes to the wire, byte for byte; `values` is null where the event
 says all. Chunks and log lines are many and small, so a flush of them is one record of the kind
@@ -34,9 +34,11 @@ FORMAT: Final = 1
 
 _HEAD: Final = re.compile(
     rb'\{"v":(\d{1,9}),"seq":(\d{1,18}),"kind":"([a-z_]{1,40})","count":(\d{1,18})'
-    rb',"crc":(\d{1,10}),"size":(\d{1,18}),"event":'
+    rb',"size":(\d{1,18}),"event":'
 )
 _VALUES: Final = b',"values":'
+_CRC: Final = b',"crc":'
+_FORMAT: Final = b"%d" % FORMAT
 
 
 class Record(NamedTuple):
@@ -65,15 +67,16 @@ class Record(NamedTuple):
             True
         """
         seq, kind, event, values, count = self
-        head = b'{"v":%d,"seq":%d,"kind":"%b","count":%d' % (FORMAT, seq, kind.encode(), count)
-        crc = crc32(values, crc32(event, crc32(head)))
-        return b'%b,"crc":%d,"size":%d,"event":%b,"values":%b}' % (
-            head,
-            crc,
+        text = b'{"v":%d,"seq":%d,"kind":"%b","count":%d,"size":%d,"event":%b,"values":%b' % (
+            FORMAT,
+            seq,
+            kind.encode(),
+            count,
             len(event),
             event,
             values,
         )
+        return b'%b,"crc":%d}' % (text, crc32(text))
 
     @classmethod
     def from_line(cls, line: bytes, run_id: str, after: int = 0) -> Record:
@@ -88,24 +91,25 @@ class Record(NamedTuple):
             JournalCorruptError: If it is not what was written.
             StoreError: If a newer version of `runnable` wrote it.
         """
-        found = _HEAD.match(line)
-        if found is None:
+        tail = line.rfind(_CRC)
+        text = line[:tail]
+        found = _HEAD.match(text)
+        if found is None or tail < 0:
             raise JournalCorruptError(run_id, after + 1, "it cannot be read")
-        version, seq, kind, count, crc, size = found.groups()
-        begin = found.end()
-        end = begin + int(size)
-        event, values = line[begin:end], line[end + len(_VALUES) : -1]
-        intact = crc32(values, crc32(event, crc32(line[: found.end(4)]))) == int(crc)
-        if not intact or line[end : end + len(_VALUES)] != _VALUES or line[-1:] != b"}":
+        if b"%d}" % crc32(text) != line[tail + len(_CRC) :]:
             raise JournalCorruptError(run_id, after + 1, "its checksum does not match")
-        if int(version) > FORMAT:
+        version, seq, kind, count, size = found.groups()
+        if version != _FORMAT:
             raise StoreError(
                 f"run {run_id!r}",
                 f"the record {int(seq)} was written by a newer version (format {int(version)}, "
                 f"this one reads {FORMAT})",
                 "Upgrade runnable.",
             )
-        return cls(int(seq), kind.decode(), event, values, int(count))
+        begin = found.end()
+        end = begin + int(size)
+        fields = (int(seq), kind.decode(), text[begin:end], text[end + len(_VALUES) :], int(count))
+        return cls._make(fields)
 
     def wire(self) -> Iterator[tuple[int, str, bytes]]:
         """Its events as they go to a client: seq, type, and the JSON bytes of the journal."""
@@ -320,5 +324,5 @@ def unpack(text: bytes, run_id: str, after: int = 0) -> list[Record]:
     for line in text.split(b"\n"):
         record = Record.from_line(line, run_id, after)
         records.append(record)
-        after = record.last
+        after = record.seq + record.count - 1
     return records

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, cast
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from pydantic_core import from_json
 
@@ -55,13 +55,8 @@ class StepAttempt:
         return self.error or ""
 
 
-class _Told(NamedTuple):
-    """One thing that a record tells of a step: the event's type, the event, the values."""
-
-    kind: str
-    event: Event
-    values: Values
-
+_Told = tuple[str, Event, Values]
+"""One thing that a record tells of a step: the event's type, the event, the values."""
 
 _STATUS: Final[dict[str, defaults.Status]] = {
     "task_started": defaults.RUNNING,
@@ -87,37 +82,39 @@ class StepLog:
         """The status of its last attempt."""
         if not self._story:
             return defaults.RUNNING
-        last = self._story[-1]
-        return _STATUS.get(last.kind) or last.event["status"]
+        kind, event, _ = self._story[-1]
+        return _STATUS.get(kind) or event["status"]
 
     @property
     def attempts(self) -> list[StepAttempt]:
         """What happened, attempt by attempt."""
         attempts: list[StepAttempt] = []
-        for told in self._story:
-            if told.kind == "task_started":
-                attempts.append(_begun(told))
+        for kind, event, values in self._story:
+            if kind == "task_started":
+                attempts.append(_begun(event))
                 continue
             if not attempts or attempts[-1].status != defaults.RUNNING:
-                attempts.append(_begun(told))  # it failed before it could start
-            self._end(attempts[-1], told)
+                attempts.append(_begun(event))  # it failed before it could start
+            self._end(attempts[-1], kind, event, values)
         return attempts
 
     @property
     def last_attempt(self) -> int:
         """The number of its last attempt; 0 if there is none."""
-        return next((t.event["attempt"] for t in reversed(self._story) if "attempt" in t.event), 0)
+        for _, event, _ in reversed(self._story):
+            if "attempt" in event:
+                return event["attempt"]
+        return 0
 
     @property
     def first_seq(self) -> int:
         """The seq of the first record of it."""
-        return self._story[0].event["seq"] if self._story else 0
+        return self._story[0][1]["seq"] if self._story else 0
 
     @property
     def error(self) -> str:
         """What its last attempt failed of, or empty."""
-        last = self._story[-1] if self._story else None
-        return last.values.get("error", "") if last is not None else ""
+        return self._story[-1][2].get("error", "") if self._story else ""
 
     def outputs(self) -> dict[str, Parameter]:
         """What its last attempt returned, if that succeeded."""
@@ -125,26 +122,26 @@ class StepLog:
 
     def stored_outputs(self) -> Mapping[str, Stored]:
         """The same, as the journal holds it."""
-        if not self._story or self._story[-1].kind != "task_completed":
+        if not self._story:
             return {}
-        return _outputs_of(self._story[-1].event, self._story[-1].values)
+        kind, _, values = self._story[-1]
+        return values["outputs"] if kind == "task_completed" else {}
 
     def tell(self, kind: str, event: Event, values: Values) -> None:
         """Go on by one thing that happened to it."""
-        self._story.append(_Told(kind, event, values))
+        self._story.append((kind, event, values))
 
-    def _end(self, attempt: StepAttempt, told: _Told) -> None:
-        event, values = told.event, told.values
-        attempt.status = _STATUS.get(told.kind) or event["status"]
+    def _end(self, attempt: StepAttempt, kind: str, event: Event, values: Values) -> None:
+        attempt.status = _STATUS.get(kind) or event["status"]
         if "timestamp" in event:
             attempt.end_time = _time(event)
         attempt.duration = event.get("duration", values.get("duration"))
-        if told.kind == "task_completed":
-            outputs = self._loader.restore(_outputs_of(event, values))
+        if kind == "task_completed":
+            outputs = self._loader.restore(values["outputs"])
             attempt.output_parameters = outputs
             attempt.user_defined_metrics = {name: outputs[name] for name in event["metrics"]}
             attempt.returned = values.get("returned")
-        elif told.kind == "task_error":
+        elif kind == "task_error":
             attempt.error = values.get("error", event["error"])
             attempt.error_type, attempt.abandoned = event["error_type"], event["abandoned"]
             attempt.traceback = values.get("traceback", "")
@@ -335,16 +332,16 @@ class RunLog:
 
     def take(self, record: Record) -> Self:
         """Go on by one record."""
-        self.seq = record.last
-        if record.kind == CHUNKS:
+        seq, kind, text, values_text, count = record
+        self.seq = seq + count - 1
+        if kind == CHUNKS:
             return self
-        taker = _TAKERS.get(record.kind)
+        taker = _TAKERS.get(kind)
         if taker is None:
-            self.unknown.append(record.kind)
+            self.unknown.append(kind)
             return self
-        event = cast("Event", from_json(record.event))
-        values = _NONE if record.values == b"null" else cast("Values", from_json(record.values))
-        taker(self, event, values)
+        values: Values = _NONE if values_text == b"null" else from_json(values_text)
+        taker(self, from_json(text), values)
         return self
 
     def _close(self, end: Event) -> None:
@@ -393,10 +390,12 @@ class RunLog:
     def _task_completed(self, event: Event, values: Values) -> None:
         step = self._step(event)
         self._open.pop(step.path, None)
-        step.tell("task_completed", event, values)
+        outputs = _outputs_of(event, values)
+        step.tell("task_completed", event, values or {"outputs": outputs})
         if stands_in_pipeline(step.path):
-            self._stored.update(_outputs_of(event, values))
-        self.idle_resumes = {}
+            self._stored.update(outputs)
+        if self.idle_resumes:
+            self.idle_resumes = {}
 
     def _task_error(self, event: Event, values: Values) -> None:
         step = self._step(event)
@@ -463,15 +462,18 @@ def _outputs_of(event: Event, values: Values) -> dict[str, Stored]:
     """What a task or composite returned; where the previews are the values, they stand for them."""
     if values:
         return values["outputs"]
+    outputs: Event = event["outputs"]
     metrics: Event = event.get("metrics", _NONE)
+    if len(outputs) == 1 and not metrics:
+        [(name, value)] = outputs.items()
+        return {name: {"kind": "json", "value": value}}
     return {
         name: {"kind": "metric" if name in metrics else "json", "value": value}
-        for name, value in event["outputs"].items()
+        for name, value in outputs.items()
     }
 
 
-def _begun(told: _Told) -> StepAttempt:
-    event = told.event
+def _begun(event: Event) -> StepAttempt:
     return StepAttempt(
         attempt=event.get("attempt", 1),
         start_time=_time(event) if "timestamp" in event else None,

@@ -115,12 +115,11 @@ class _PipelineBase(Definition):
                 f"{type(self).__name__}.execute() got an unexpected keyword argument "
                 f"{min(wrong)!r} (it takes parameters, {', '.join(RunOptions.__annotations__)})"
             )
-        environ = dict(os.environ)
         services = partial(
             load_services,
             options.get("configuration_file", ""),
             interactive_default=self.default_executor,
-            environ=environ,
+            environ=os.environ,
             folder=Path.cwd(),
         )
         opening = Opening(
@@ -130,7 +129,7 @@ class _PipelineBase(Definition):
             tag=options.get("tag", ""),
             resume=options.get("resume", ""),
             force=options.get("force", False),
-            environ=environ,
+            environ=os.environ,
         )
         log_level = options.get("log_level", "WARNING")
         return AsyncPipelineContext(self._graph, services, opening, log_level=log_level)

@@ -24,7 +24,8 @@ from runnable.extensions.run_log_store import sqlite_files, sqlite_journal, sqli
 from runnable.extensions.run_log_store.sqlite_connection import Connection
 from runnable.extensions.run_log_store.sqlite_database import Database
 from runnable.extensions.run_log_store.sqlite_process import DATABASES
-from runnable.records import CHUNKS, Record
+from runnable.kinds import CHUNKS, CONTROL_KINDS
+from runnable.records import Record
 from runnable.store import Append, BaseRunLogStore, Lease, Owner, RunRecord, RunSummary, Verb
 
 BLOB_PART_BYTES: Final = 4 * defaults.MIB
@@ -272,6 +273,10 @@ class SQLiteRunLogStore(BaseRunLogStore):
                     raise JournalCorruptError(run_id, position + 1, "the journal has gaps")
             position = reached
             for row in rows:
-                for record in sqlite_journal.records_of(row, run_id):
+                records = sqlite_journal.records_of(row, run_id)
+                if row.seq > after and (kinds is None or kinds is CONTROL_KINDS):
+                    yield from records
+                    continue
+                for record in records:
                     if record.last > after and (kinds is None or record.kind in kinds):
                         yield record

@@ -190,7 +190,7 @@ def records_of(row: Row, run_id: str) -> list[Record]:
     for record in records:
         if record.seq != following:
             raise JournalCorruptError(run_id, following, "its row holds others")
-        following = record.last + 1
+        following += record.count
     if following != row.last + 1:
         raise JournalCorruptError(run_id, following, "its row holds others")
     return records
