@@ -6,7 +6,7 @@ import inspect
 from collections import ChainMap
 from collections.abc import Collection, Mapping, MutableMapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
 from runnable import defaults
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from runnable.runlog import RunLog, Stored
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """One thing about one step.
 
     Args:
@@ -43,8 +42,7 @@ class Finding:
         return f"{place}{self.severity}: step {self.step!r}: {self.message}"
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """What `check` found; it is true if there are no errors.
 
     Args:
@@ -83,7 +81,7 @@ class Report:
             raise CheckError(self.errors)
 
 
-@dataclass(eq=False, slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class _Giver:
     """A name, and the step that gave it last."""
 
@@ -94,7 +92,7 @@ class _Giver:
     """Where it stands until somebody reads it."""
 
 
-@dataclass(slots=True)
+@dataclass(eq=False, repr=False, slots=True)
 class _Layer:
     """One graph that is walked: what is known where the walk stands, and what nobody read yet."""
 
@@ -252,7 +250,8 @@ def misfits(graph: Graph, history: RunLog) -> list[str]:
         history: What the earlier lives of the run did, attached to where its values are.
     """
     reader = _Reader(history)
-    reader.walk(graph, dict(history.stored_initially()))
+    # What is complete comes before what remains, so its outputs are there as they stand.
+    reader.walk(graph, dict(history.stored_now()))
     return reader.found
 
 
@@ -276,7 +275,6 @@ class _Reader:
             here = f"{path}.{node.name}" if path else node.name
             step = steps.get(here)
             if step is not None and step.status == defaults.SUCCESS:
-                stored.update(step.stored_outputs())
                 continue
             branch = f"{here}.{defaults.ON_FAILURE}"
             facts = facts_of(node)

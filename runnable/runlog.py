@@ -311,9 +311,9 @@ class RunLog:
         """Name → parameter as the run began."""
         return self.restore(self._initial)
 
-    def stored_initially(self) -> Mapping[str, Stored]:
-        """The same, as the journal holds it."""
-        return self._initial
+    def stored_now(self) -> Mapping[str, Stored]:
+        """Name → parameter as it stands, as the journal holds it."""
+        return self._stored
 
     def restore(self, stored: Mapping[str, Stored]) -> dict[str, Parameter]:
         """The parameters that the journal holds like that."""

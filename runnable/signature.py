@@ -18,7 +18,6 @@ from collections.abc import (
     Mapping,
 )
 from contextlib import suppress
-from dataclasses import dataclass
 from types import BuiltinFunctionType, MethodType
 from typing import Any, Final, NamedTuple, TypeAlias, cast, get_args, get_origin
 from weakref import WeakKeyDictionary
@@ -35,8 +34,7 @@ _known: Final[WeakKeyDictionary[Function, Signature]] = WeakKeyDictionary()
 """The signatures of the functions that are alive in this process."""
 
 
-@dataclass(frozen=True, slots=True)
-class Argument:
+class Argument(NamedTuple):
     """One argument that is filled by name.
 
     `annotation` is resolved; where that fails it is `EMPTY`, and `unresolved` has its text. `kind`

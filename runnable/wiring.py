@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import singledispatch
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_args, get_origin
 
@@ -31,8 +30,7 @@ class Given(NamedTuple):
     annotation: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """What a step of whatever kind needs and gives.
 
     Args:
