@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Protocol, cast
 
 import apsw
 
@@ -14,6 +14,16 @@ CHECKPOINT_BYTES: Final = 8 * 1024 * 1024
 """A log of that size is copied to the database between two measurements, as our store does it."""
 
 Synchronous = Literal["NORMAL", "FULL"]
+
+
+class _Connection(Protocol):
+    """An `apsw.Connection`, with types that do not need Python 3.12."""
+
+    def execute(self, statement: str, values: Sequence[object] = ()) -> Iterator[Any]: ...
+
+    def executemany(self, statement: str, rows: Sequence[Sequence[object]]) -> Iterator[Any]: ...
+
+    def close(self) -> None: ...
 
 
 class Log:
@@ -36,15 +46,22 @@ class Log:
     ) -> None:
         self.path = path
         self._log = path.with_name(f"{path.name}-wal")
-        self._connection = apsw.Connection(str(path))
-        self.execute: Callable[..., apsw.Cursor] = self._connection.execute
-        self.executemany: Callable[..., apsw.Cursor] = self._connection.executemany
+        self._connection = _connect(path)
+        self.execute = self._connection.execute
         self.execute("PRAGMA journal_mode=WAL")
         self.execute(f"PRAGMA synchronous={synchronous}")
         self.execute(f"PRAGMA wal_autocheckpoint={checkpoint_pages}")
         key = ", UNIQUE(run, seq)" if keyed else ""
         self.execute(f"CREATE TABLE journal(run INTEGER, seq INTEGER, body BLOB{key})")
         self._seq = 0
+
+    @staticmethod
+    def settle(path: Path) -> None:
+        """Copy the log of a closed database to it, as the last process to end does."""
+        connection = _connect(path)
+        for _ in connection.execute("PRAGMA wal_checkpoint(TRUNCATE)"):
+            pass
+        connection.close()
 
     def commit(self, body: bytes) -> None:
         """Append one row, in a transaction of its own."""
@@ -57,7 +74,7 @@ class Log:
         self._seq += len(bodies)
         self.execute("BEGIN IMMEDIATE")
         rows = [(1, seq, body) for seq, body in enumerate(bodies, first)]
-        self.executemany("INSERT INTO journal VALUES(?,?,?)", rows)
+        self._connection.executemany("INSERT INTO journal VALUES(?,?,?)", rows)
         self.execute("COMMIT")
 
     def checkpoint(self) -> None:
@@ -72,6 +89,18 @@ class Log:
     def close(self) -> None:
         """Close it."""
         self._connection.close()
+
+
+def read(path: Path) -> list[bytes]:
+    """Open a log that was closed, and read the body of each row."""
+    connection = _connect(path)
+    bodies = [body for (body,) in connection.execute("SELECT body FROM journal")]
+    connection.close()
+    return bodies
+
+
+def _connect(path: Path) -> _Connection:
+    return cast("_Connection", apsw.Connection(str(path)))
 
 
 async def bump(x: int) -> int:

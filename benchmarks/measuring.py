@@ -197,15 +197,22 @@ def _of(part: Spread | None, unit: str) -> str:
     return "" if part is None else f"{shown(part.median)} {unit}"
 
 
-def in_turn(rounds: int, works: Mapping[K, Callable[[], float]]) -> dict[K, list[float]]:
-    """Call each work once a round and keep what it measured, after a round that does not count.
+def in_turn(
+    rounds: int, works: Mapping[K, Callable[[], float]], *, warm_up: bool = True
+) -> dict[K, list[float]]:
+    """Call each work once a round and keep what it measured.
 
     The work that begins changes from round to round, so that none is always the one that finds the
     machine as another left it.
+
+    Args:
+        rounds: How many count.
+        works: What each measures.
+        warm_up: Whether one more round, which does not count, comes before.
     """
     names = list(works)
     measured: dict[K, list[float]] = {name: [] for name in names}
-    for n in range(rounds + 1):
+    for n in range(0 if warm_up else 1, rounds + 1):
         first = n % len(names)
         for name in names[first:] + names[:first]:
             gc.collect()

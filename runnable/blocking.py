@@ -100,6 +100,10 @@ class Call(Generic[T]):
         """What the function returned, or raised; a cancelled wait leaves the call going."""
         if not self.over.done():
             await asyncio.wait([self.over])
+        return self.answer()
+
+    def answer(self) -> T:
+        """What the function returned, or raised, once it has ended."""
         if self._error is not None:
             try:
                 raise self._error

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 from pydantic_core import to_json
 
 from runnable import defaults
-from runnable.blocking import in_store_thread, iterate_beside, outlive, run_to_end
+from runnable.blocking import STORES, in_store_thread, iterate_beside, outlive, run_to_end
 from runnable.capture import ROUTER
 from runnable.clock import Clock
 from runnable.engine import Engine
@@ -107,7 +107,7 @@ class AsyncPipelineContext:
         task = await self._start(None)
         self._journal.told = []
         await self._see_through(task, "the task that awaited it was cancelled")
-        await self._raise_failure(task)
+        self._raise_failure(task)
         return self._run_log()
 
     async def batches(
@@ -154,13 +154,16 @@ class AsyncPipelineContext:
 
     async def _start(self, reader: Stream[Item] | None) -> asyncio.Task[None]:
         """Open the run and let it go."""
-        opening = asyncio.create_task(in_store_thread(self._open))
+        opening = STORES.call(self._open)
         # A thread that opens a run cannot be stopped, so a cancel waits until its lease can be
         # given back.
-        cancelled = await outlive(opening)
-        if cancelled is not None and opening.exception() is not None:
-            raise cancelled
-        self.services, opened = opening.result()
+        cancelled = await outlive(opening.over)
+        try:
+            self.services, opened = opening.answer()
+        except Exception:
+            if cancelled is not None:
+                raise cancelled from None
+            raise
         self._set_up(opened, reader)
         if cancelled is not None or self._end_early:
             self.cancel(self._end_early or "whoever started it was cancelled")
@@ -252,8 +255,7 @@ class AsyncPipelineContext:
         """Append the end, whatever cancels come meanwhile, and give the lease back."""
         journal = self._journal
         journal.release = not self._run.unfinished
-        committing = asyncio.create_task(_commit(journal))
-        await outlive(committing)
+        cancelled = await _commit_all(journal)
         if journal.error is None and self._run.unfinished:
             # The lease waits for threads that cannot be stopped; nobody waits for the lease.
             releasing = asyncio.create_task(self._release_later())
@@ -263,6 +265,8 @@ class AsyncPipelineContext:
             journal.close()
         if journal.reader is not None:
             journal.reader.close(journal.error)
+        if cancelled is not None:
+            raise cancelled
 
     async def _release_later(self) -> None:
         journal = self._journal
@@ -287,12 +291,13 @@ class AsyncPipelineContext:
         if cancelled is not None:
             raise cancelled
 
-    async def _raise_failure(self, task: asyncio.Task[None]) -> None:
+    def _raise_failure(self, task: asyncio.Task[None]) -> None:
         if self._journal.error is not None:
             raise self._journal.error
-        if task.cancelled() or self._run.cancelled:
+        if self._run.cancelled:
             raise RunCancelledError(self.run_id, self._run.cancelled)
-        task.result()
+        if not task.cancelled():
+            task.result()
         outcome = self._outcome
         if outcome is not None and outcome.error is not None:
             reason = f"{type(outcome.error).__name__}: {message_of(outcome.error)}".splitlines()[0]
@@ -337,11 +342,15 @@ def _level(name: str) -> int:
         raise InputError(f"log_level is {name!r}; the levels are: {there}.") from None
 
 
-async def _commit(journal: Journal) -> None:
+async def _commit_all(journal: Journal) -> asyncio.CancelledError | None:
+    """Have everything appended; a cancel that comes meanwhile is given back, to be raised."""
+    cancelled: asyncio.CancelledError | None = None
     try:
-        await journal.committed_all()
+        while (waiting := journal.commit()) is not None:
+            cancelled = await outlive(waiting) or cancelled
     except StoreError:
         logger.debug("run %s ends without its last records", journal.run_id)
+    return cancelled
 
 
 _DETACHED: Final[set[asyncio.Task[None]]] = set()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, cast
 from pydantic_core import to_json
 
 from runnable import defaults
-from runnable.blocking import in_store_thread, outlive
+from runnable.blocking import STORES, Call
 from runnable.clock import Clock, iso
 from runnable.exceptions import LeaseLostError, StoreError
 from runnable.kinds import CHUNKS, END_STATUS
@@ -138,16 +138,6 @@ class Journal:
             return None
         return self._writer.commit(self)
 
-    async def committed_all(self) -> None:
-        """Wait until everything so far is appended.
-
-        Raises:
-            StoreError: If the journal failed.
-        """
-        waiting = self.commit()
-        if waiting is not None:
-            await waiting
-
     def cut(self) -> Append:
         """What is to be appended next, taken from what waits."""
         self.moving = moving = self.pending
@@ -242,7 +232,7 @@ class Writer:
         self._dirty: dict[Journal, None] = {}
         self._turn: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._thread_commit: asyncio.Task[None] | None = None
+        self._thread_commit: Call[Sequence[LeaseLostError | None]] | None = None
         self.last = 0
         """When the last commit was made, microseconds since the epoch.
 
@@ -364,39 +354,46 @@ class Writer:
                 journal.appended(append, answer)
 
     def _commit_later(self, journals: list[Journal], batch: list[Append]) -> None:
-        self._thread_commit = self._loop.create_task(self._commit_in_thread(journals, batch))
+        """Append in a thread. Nothing here is a task, so no cancel can stop it half-way."""
+        self._append_in_thread(journals, batch, self._clock.monotonic(), 0.05)
 
-    async def _commit_in_thread(self, journals: list[Journal], batch: list[Append]) -> None:
-        appending = asyncio.ensure_future(self._append_patiently(batch))
-        cancelled = await outlive(appending)  # an append is never cancelled half-way
+    def _append_in_thread(
+        self, journals: list[Journal], batch: list[Append], began: float, wait: float
+    ) -> None:
+        self._thread_commit = call = STORES.call(lambda: self.store.append(batch))
+        call.over.add_done_callback(lambda _: self._appended(call, journals, batch, began, wait))
+
+    def _appended(
+        self,
+        call: Call[Sequence[LeaseLostError | None]],
+        journals: list[Journal],
+        batch: list[Append],
+        began: float,
+        wait: float,
+    ) -> None:
+        """A thread has the store's answer; one that is away for a moment is asked again.
+
+        The same bytes are appended again, so an append whose outcome is unknown is made once.
+        """
         try:
-            answers = appending.result()
+            answers = call.answer()
         except StoreError as error:
+            patient = error.temporary and not error.full
+            if patient and self._clock.elapsed(began) + wait <= self.store.store_patience:
+                again = min(2 * wait, 2.0)
+                self._loop.call_later(wait, self._append_in_thread, journals, batch, began, again)
+                return
             self._fail(journals, error)
+        except Exception as error:
+            reason = f"its append raised {type(error).__name__}: {error}"
+            self._fail(journals, StoreError(self.store.where, reason))
         else:
             for journal, append, answer in zip(journals, batch, answers, strict=True):
                 journal.appended(append, answer)
-        finally:
-            self.last = self._clock.now()
-            self._thread_commit = None
-            if self._dirty:
-                self._flush()
-        if cancelled is not None:
-            raise cancelled
-
-    async def _append_patiently(self, batch: list[Append]) -> Sequence[LeaseLostError | None]:
-        """Append, again and again with the same bytes while the store is away for a moment."""
-        began, wait = self._clock.monotonic(), 0.05
-        while True:
-            try:
-                return await in_store_thread(self.store.append, batch)
-            except StoreError as error:
-                if not error.temporary or error.full:
-                    raise
-                if self._clock.elapsed(began) + wait > self.store.store_patience:
-                    raise
-            await self._clock.sleep(wait)
-            wait = min(2 * wait, 2.0)
+        self.last = self._clock.now()
+        self._thread_commit = None
+        if self._dirty:
+            self._flush()
 
     def _fail(self, journals: list[Journal], error: StoreError) -> None:
         for journal in journals:

@@ -92,19 +92,19 @@ def build(gates: Gates) -> AsyncPipeline:
     )
 
 
-def build_endless(gates: Gates) -> AsyncPipeline:
-    """One step that streams for as long as it is let."""
+def build_flood(gates: Gates) -> AsyncPipeline:
+    """One step that streams as much as it is asked for: more than fits between it and a client."""
 
-    async def flood() -> AsyncIterator[str]:
+    async def flood(chunks: int) -> AsyncIterator[str]:
         run_id = current().run_id
         try:
-            while True:
+            for _ in range(chunks):
                 yield "x" * 4096
         finally:
             gates.left[run_id, "flood"].set()
 
     return AsyncPipeline(
-        name="endless", steps=[AsyncPythonTask(function=flood, name="flood", returns=[])]
+        name="flood", steps=[AsyncPythonTask(function=flood, name="flood", returns=[])]
     )
 
 
@@ -135,7 +135,7 @@ def make(gates: Gates, *, on_disconnect: OnDisconnect, middleware: bool) -> Requ
         middleware: Whether a `BaseHTTPMiddleware` stands before the routes.
     """
     app = FastAPI()
-    pipeline, endless = build(gates), build_endless(gates)
+    pipeline, flooding = build(gates), build_flood(gates)
 
     async def generate(prompt: str, run_id: str) -> AsyncIterator[ServerSentEvent]:
         stream = pipeline.execute_stream(
@@ -148,8 +148,11 @@ def make(gates: Gates, *, on_disconnect: OnDisconnect, middleware: bool) -> Requ
         async for event in sse.event_source(pipeline.execute_stream(resume=run_id)):
             yield event
 
-    async def flood(run_id: str) -> AsyncIterator[ServerSentEvent]:
-        async for event in sse.event_source(endless.execute_stream(run_id=run_id)):
+    async def flood(run_id: str, chunks: int) -> AsyncIterator[ServerSentEvent]:
+        stream = flooding.execute_stream(
+            {"chunks": chunks}, run_id=run_id, on_disconnect=on_disconnect
+        )
+        async for event in sse.event_source(stream):
             yield event
 
     for endpoint in (generate, resume, flood):

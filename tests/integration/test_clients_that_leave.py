@@ -303,12 +303,28 @@ def test_a_client_that_stops_reading_and_leaves_cancels_its_run(
     serve: Serve, middleware: bool, how: str
 ) -> None:
     app = serve(middleware=middleware)
-    client = app.client("/flood", run_id="flooded")
+    client = app.client("/flood", run_id="flooded", chunks="1000000")
     client.until("task_chunk")
     client.leave(how)
 
     assert app.gates.left["flooded", "flood"].wait(PATIENCE)
     assert was_cancelled("flooded")
+    app.has_served()
+    assert app.tasks_left() == []
+
+
+def test_a_run_that_goes_on_is_not_held_up_by_a_client_that_stopped_reading(
+    serve: Serve, middleware: bool, how: str
+) -> None:
+    app = serve("continue", middleware=middleware)
+    client = app.client("/flood", run_id="flooded", chunks="8000")
+    client.until("task_chunk")
+    assert not app.gates.left["flooded", "flood"].is_set()
+    client.leave(how)
+
+    events = events_of("flooded")
+    assert events[-1].type == "pipeline_completed"
+    assert len([event for event in events if event.type == "task_chunk"]) == 8000
     app.has_served()
     assert app.tasks_left() == []
 
@@ -431,7 +447,7 @@ def test_one_client_that_leaves_does_not_touch_the_other(serve: Serve, middlewar
     assert list(staying.messages())[-1].event == "pipeline_completed"
 
 
-async def test_a_stream_that_is_not_a_generator_is_read_to_its_end() -> None:
+def test_a_stream_that_is_not_a_generator_is_read_to_its_end() -> None:
     class Plain:
         """An async iterator that cannot be closed."""
 
@@ -444,11 +460,13 @@ async def test_a_stream_that_is_not_a_generator_is_read_to_its_end() -> None:
         async def __anext__(self) -> PipelineEvent:
             return await anext(self._events)
 
-    gates = Gates()
-    gates.open(*PLACES)
-    stream = build(gates).execute_stream({"prompt": "Hi"}, run_id="plain")
-    found = [event async for event in runnable.sse.event_source(Plain(stream))]
+    async def collect() -> list[Message]:
+        gates = Gates()
+        gates.open(*PLACES)
+        stream = Plain(build(gates).execute_stream({"prompt": "Hi"}, run_id="plain"))
+        return [
+            Message(event.id or "", event.event or "", (event.raw_data or "").encode())
+            async for event in runnable.sse.event_source(stream)
+        ]
 
-    assert [
-        Message(one.id or "", one.event or "", (one.raw_data or "").encode()) for one in found
-    ] == journal_on_the_wire("plain")
+    assert asyncio.run(collect()) == journal_on_the_wire("plain")
