@@ -37,8 +37,15 @@ def no_blocking_calls() -> Iterator[BlockBuster]:
         # The folder current at the call is a fact of the call.
         blockbuster.functions["os.getcwd"].can_block_in("runnable/sdk/pipeline.py", "_context")
         # A sync call where a loop is running waits for the loop beside it, as it is meant to.
-        blocking = "runnable/blocking.py"
-        blockbuster.functions["threading.Lock.acquire"].can_block_in(blocking, "_run_beside")
+        acquire = blockbuster.functions["threading.Lock.acquire"]
+        acquire.can_block_in("runnable/blocking.py", "_run_beside")
+        # A sync function that runs inline may wait for threads of its own.
+        acquire.can_block_in("runnable/tasks/python.py", ("call", "_drain"))
+        # What a task prints reaches the terminal where the task prints it.
+        for name in ("io.TextIOWrapper.write", "io.BufferedWriter.write", "os.write"):
+            if name in blockbuster.functions:
+                echoing = ("echo", "flush", "_echo_unencodable")
+                blockbuster.functions[name].can_block_in("runnable/capture.py", echoing)
         # The first model of a process looks for plug-ins of pydantic.
         for function in blockbuster.functions.values():
             function.can_block_in("pydantic/plugin/_loader.py", "get_plugins")

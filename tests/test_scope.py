@@ -33,12 +33,12 @@ async def test_inside_a_task_current_knows_the_run(each_store: str):
 
     branch = AsyncPipeline(steps=[PythonTask(function=know, name="know", returns=["known"])])
 
-    def fail() -> None:
+    def broken() -> None:
         raise LookupError
 
-    step = PythonTask(function=fail, name="fail", on_failure=branch)
+    step = PythonTask(function=broken, name="broken", on_failure=branch)
     run = await AsyncPipeline(steps=[step]).execute(run_id=f"known-{each_store}", tag="t")
-    assert run.parameters["known"] == [f"known-{each_store}", "fail.on_failure.know", 1, "t"]
+    assert run.parameters["known"] == [f"known-{each_store}", "broken.on_failure.know", 1, "t"]
 
 
 def test_outside_of_a_task_current_is_a_clear_error():

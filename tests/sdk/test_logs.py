@@ -7,7 +7,6 @@ import contextvars
 import logging
 import sys
 import threading
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -145,15 +144,6 @@ def test_a_log_record_is_told_once_though_it_has_a_handler_that_prints():
             logger.removeHandler(handler)
 
     assert text_of(logs_of(work), "stderr").count("once") == 1
-
-
-def test_warnings_of_the_interpreter_are_told():
-    def work() -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("default")
-            warnings.warn("old thing", DeprecationWarning, stacklevel=1)
-
-    assert "old thing" in text_of(logs_of(work), "stderr")
 
 
 def test_what_a_task_prints_still_reaches_the_terminal(capfd: pytest.CaptureFixture[str]):

@@ -300,3 +300,16 @@ async def test_a_multi_line_secret_is_masked_line_by_line(
 
     shown = await everywhere.run(using(work))
     assert not [line for line in lines if line in shown]
+
+
+async def test_a_secret_that_is_split_over_chunks_of_bytes_is_masked():
+    async def work() -> AsyncIterator[bytes]:
+        yield b"before "
+        for octet in SECRET.encode():
+            yield bytes([octet])
+        yield b" after"
+
+    stream = AsyncPipeline(steps=[using(work)]).execute_stream()
+    chunks = [str(event.chunk) async for event in stream if isinstance(event, TaskChunkEvent)]
+    assert len(chunks) == len(SECRET) + 2
+    assert b"".join(map(base64.b64decode, chunks)) == b"before ***** after"

@@ -435,3 +435,50 @@ async def test_a_failed_stream_raises_the_users_own_error():
     with pytest.raises(ExecutionFailedError) as raised:
         await pipeline.execute()
     assert isinstance(raised.value.__cause__, LookupError)
+
+
+def test_chunks_of_a_thread_of_an_inline_function_come_before_its_end():
+    import contextvars
+    import threading
+
+    def work() -> None:
+        context = contextvars.copy_context()
+        thread = threading.Thread(target=context.run, args=(current().emit, "from a thread"))
+        thread.start()
+        thread.join()
+
+    steps = [PythonTask(function=work, name="a"), PythonTask(function=work, name="b")]
+    told = [(event.type, getattr(event, "path", "")) for event in Pipeline(steps=steps).execute_stream()]
+    assert told == [
+        ("pipeline_started", ""),
+        ("task_started", "a"),
+        ("task_chunk", "a"),
+        ("task_completed", "a"),
+        ("task_started", "b"),
+        ("task_chunk", "b"),
+        ("task_completed", "b"),
+        ("pipeline_completed", ""),
+    ]
+
+
+def test_a_thread_that_an_inline_function_waits_for_may_emit_any_number_of_chunks():
+    import contextvars
+    import threading
+
+    def emit_many() -> None:
+        for number in range(5_000):
+            current().emit(number)
+
+    ended: list[bool] = []
+
+    def work() -> None:
+        context = contextvars.copy_context()
+        thread = threading.Thread(target=context.run, args=(emit_many,), daemon=True)
+        thread.start()
+        thread.join(5)  # it would wait forever for a loop that waits for it
+        ended.append(not thread.is_alive())
+
+    pipeline = Pipeline(steps=[PythonTask(function=work, name="s")])
+    chunks = [e.chunk for e in pipeline.execute_stream() if isinstance(e, TaskChunkEvent)]
+    assert ended == [True]
+    assert chunks == list(range(5_000))
