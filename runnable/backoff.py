@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+
+from runnable.model import Definition
 
 
-class Backoff(BaseModel):
+class Backoff(Definition):
     """Seconds between attempts that grow by a factor up to a limit, spread by jitter.
 
     Args:

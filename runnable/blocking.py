@@ -169,77 +169,21 @@ async def _wait_shielded(task: asyncio.Future[Any]) -> None:
             await asyncio.wait([task])
 
 
-class Chunked(Generic[T]):
-    """Items of a sync iterator that stays on one worker thread, handed over in batches.
-
-    The thread waits when `limit` items are not yet taken; after `close` it is told to stop at the
-    next item it hands over.
-    """
-
-    def __init__(self, limit: int = 1024) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._limit = limit
-        self._items: deque[T] = deque()
-        self._room = threading.Condition()
-        self._taker: asyncio.Future[None] | None = None
-        self._ended = self._closed = False
-
-    def put(self, item: T) -> bool:
-        """Hand an item over, from the thread; False when nobody wants more."""
-        with self._room:
-            while len(self._items) >= self._limit and not self._closed:
-                self._room.wait()
-            if self._closed:
-                return False
-            self._items.append(item)
-            first = len(self._items) == 1
-        if first:
-            self._wake_later()
-        return True
-
-    def end(self) -> None:
-        """Say, from the thread, that there is no more."""
-        self._ended = True
-        self._wake_later()
-
-    def _wake_later(self) -> None:
-        with _closed_loop_ignored(self._loop):
-            self._loop.call_soon_threadsafe(self._wake)
-
-    def _wake(self) -> None:
-        if self._taker is not None and not self._taker.done():
-            self._taker.set_result(None)
-
-    async def take(self) -> list[T]:
-        """All items that are there, at least one; an empty list at the end."""
-        while True:
-            with self._room:
-                items = list(self._items)
-                self._items.clear()
-                self._room.notify_all()
-            if items or self._ended:
-                return items
-            self._taker = self._loop.create_future()
-            try:
-                await self._taker
-            finally:
-                self._taker = None
-
-    def close(self) -> None:
-        """Take nothing more; the thread is told at its next `put`."""
-        with self._room:
-            self._closed = True
-            self._room.notify_all()
-
-
 def run_to_end(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a coroutine from sync code, on this thread, or beside it if a loop runs here already."""
+    if _runs_here():
+        return _run_beside(main)
+    with asyncio.Runner() as runner:
+        return runner.run(main())
+
+
+def _runs_here() -> bool:
+    """Whether an event loop runs on this thread."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        with asyncio.Runner() as runner:
-            return runner.run(main())
-    return _run_beside(main)
+        return False
+    return True
 
 
 def _run_beside(main: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -118,6 +118,8 @@ class AsyncPipelineContext:
         Raises:
             StoreError: If the store or the lease is gone.
         """
+        if on_disconnect not in ("cancel", "continue"):
+            raise InputError(f"on_disconnect is {on_disconnect!r}; it is 'cancel' or 'continue'.")
         reader: Stream[Item] = Stream()
         task = await self._start(reader)
         try:
@@ -223,7 +225,7 @@ class AsyncPipelineContext:
             # raises it again, once the end is in the journal.
             interrupted = isinstance(error, KeyboardInterrupt)
             told = "KeyboardInterrupt" if interrupted else "its asyncio task was cancelled"
-            self._run.cancelled = reason = self._run.cancelled or told
+            self._run.cancelled = reason = self._run.cancelled or self._end_early or told
             self._journal.record("pipeline_cancelled", b',"reason":%b' % to_json(reason))
             if not interrupted:
                 raise
@@ -335,11 +337,11 @@ class PipelineContext:
 
 def _level(name: str) -> int:
     levels = logging.getLevelNamesMapping()
-    try:
-        return levels[name.upper()]
-    except KeyError:
-        there = ", ".join(nearest(name.upper(), levels))
-        raise InputError(f"log_level is {name!r}; the levels are: {there}.") from None
+    known = levels.get(str(name).upper())
+    if known is None:
+        there = ", ".join(nearest(str(name).upper(), levels))
+        raise InputError(f"log_level is {name!r}; the levels are: {there}.")
+    return known
 
 
 async def _commit_all(journal: Journal) -> asyncio.CancelledError | None:

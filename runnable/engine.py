@@ -55,8 +55,14 @@ class Engine:
                 return known
         return await node.execute(scope, self)
 
-    def place(self, node: TaskNode, scope: Scope) -> Awaitable[Attempt]:
-        """Run one attempt where the executor puts it."""
+    def place(self, node: BaseNode, scope: Scope) -> Awaitable[Attempt]:
+        """Run one attempt where the executor puts it.
+
+        Raises:
+            TypeError: If the node is no task.
+        """
+        if type(node) is not TaskNode and not isinstance(node, TaskNode):
+            raise TypeError(f"Only a task can be placed, not a {node.node_type!r}.")
         return self.executor.trigger_node_execution(node, scope)
 
     def _known(self, step: StepLog, scope: Scope) -> Outcome | None:

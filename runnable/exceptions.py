@@ -169,6 +169,17 @@ class MissingSecretError(InputError):
             f"Set it there, or remove the name."
         )
 
+    @classmethod
+    def not_named(cls, name: str, step: str) -> MissingSecretError:
+        """The error for a secret that a step reads and no step of its pipeline names."""
+        error = cls(name, "", step)
+        sentence = (
+            f"Step {step!r} reads the secret {name!r}, which no step of its pipeline names. Add it "
+            f"to the step's secrets=[{name!r}]."
+        )
+        error.args = (sentence,)
+        return error
+
 
 class LimitError(InputError):
     """Something is larger than its limit."""

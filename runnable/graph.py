@@ -181,6 +181,24 @@ class Graph:
                 f"No step leads to {', '.join(map(repr, lost))}. Link it with >>, or remove it."
             )
 
+    def check_depth(self) -> None:
+        """Check that no step stands deeper than a path may be.
+
+        Raises:
+            GraphError: If one does.
+        """
+        if self.depth > defaults.MAX_PATH_DEPTH:
+            raise GraphError(
+                f"A step of the pipeline stands {self.depth} segments deep, deeper than the "
+                f"{defaults.MAX_PATH_DEPTH} allowed. Nest the pipelines less."
+            )
+
+    @cached_property
+    def depth(self) -> int:
+        """How many segments the longest path of a step has."""
+        inner = [g.depth + 2 for node in self.nodes.values() for _, g in node.graphs()]
+        return max(inner, default=1)
+
     def walk_order(self) -> Iterator[BaseNode]:
         """The nodes from the first on, in the order in which they run if none fails."""
         node = self.start

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final, Literal, Self, TypeAlias, cast
 
-from pydantic import BaseModel, ConfigDict, field_validator
+from pydantic import ConfigDict, field_validator
 from pydantic_core import from_json, to_json
 
 from runnable.defaults import (
@@ -29,6 +29,7 @@ from runnable.exceptions import (
     UnencodableError,
     shortened,
 )
+from runnable.model import Definition
 from runnable.names import check_identifier, check_parameter_name
 
 Kind: TypeAlias = Literal["json", "object", "metric"]
@@ -48,7 +49,7 @@ _SURELY_FITS: Final = MAX_VALUE_BYTES // _LONGEST_ESCAPE - 2
 """Characters of ASCII text that are under the limit however they are escaped."""
 
 
-class TaskReturns(BaseModel):
+class TaskReturns(Definition):
     """A name in `returns`, and how its value is kept.
 
     Example:

@@ -25,7 +25,7 @@ from runnable.exceptions import (
     RunnableError,
 )
 from runnable.loggers import task_logger
-from runnable.masking import Masker, StreamMasker
+from runnable.masking import ByteStreamMasker, Masker, StreamMasker
 from runnable.parameters import ObjectParameter, Parameter
 from runnable.records import Batch, Head
 
@@ -129,6 +129,8 @@ class Run:
     """The thread of the loop."""
     unfinished: set[asyncio.Future[None]] = field(default_factory=set[asyncio.Future[None]])
     """Functions that go on in threads although nobody waits for them any more."""
+    is_blocked: bool = False
+    """A sync function runs on the loop's own thread: nobody may wait for the loop meanwhile."""
     _deliver_comes: bool = False
     _posted: deque[tuple[Head, object, int]] = field(
         default_factory=deque[tuple[Head, object, int]]
@@ -142,15 +144,16 @@ class Run:
         """Give a chunk or log line to the sink, from whatever thread."""
         if get_ident() == self.thread:
             if self._posted:
-                self._deliver()
+                self.deliver()
             return self.sink.chunk(head, payload, size)
         self._posted.append((head, payload, size))
         if not self._deliver_comes and not self.loop.is_closed():
             self._deliver_comes = True
-            self.loop.call_soon_threadsafe(self._deliver)
+            self.loop.call_soon_threadsafe(self.deliver)
         return len(self._posted) < 64
 
-    def _deliver(self) -> None:
+    def deliver(self) -> None:
+        """Give the sink what other threads have put; on the loop's own thread."""
         self._deliver_comes = False  # before the first is taken: what comes later schedules anew
         while self._posted:
             head, payload, size = self._posted.popleft()
@@ -181,6 +184,7 @@ class Scope:
     _bytes_heads: Head | None = None
     _logs: dict[str, Head] | None = None
     _masker: StreamMasker | None = None
+    _bytes_masker: ByteStreamMasker | None = None
 
     def __init__(
         self,
@@ -274,24 +278,47 @@ class Scope:
                 self._masker = StreamMasker(masker)
             room = True
             payload_of(chunk)
+            if self._bytes_masker is not None:
+                for part in self._bytes_masker.finish():
+                    self._put_bytes(part)
             for text in self._masker.feed(str(chunk)):
                 room = self._put_chunk(text, len(text))
             return room
+        if isinstance(chunk, bytes | bytearray):
+            return self._emit_bytes(bytes(chunk))
         self.finish_chunks()
-        if isinstance(chunk, bytes) and masker:
-            chunk = masker.mask_chunk(chunk)
-        payload, size, is_bytes = payload_of(chunk)
-        if is_bytes:
-            if self._bytes_heads is None:
-                self._bytes_heads = self._head("task_chunk", encoding="base64")
-                self.streamed = True
-            return self.run.put(self._bytes_heads, payload, size)
+        payload, size, _ = payload_of(chunk)
         return self._put_chunk(
             masker.mask_json(cast("JsonValue", payload)) if masker else payload, size
         )
 
+    def _emit_bytes(self, chunk: bytes) -> bool:
+        masker = self.run.masker
+        if masker is None:
+            return self._put_bytes(chunk)
+        self._finish_text()
+        if self._bytes_masker is None:
+            self._bytes_masker = ByteStreamMasker(masker)
+        room = True
+        for part in self._bytes_masker.feed(chunk):
+            room = self._put_bytes(part)
+        return room
+
+    def _put_bytes(self, chunk: bytes) -> bool:
+        if self._bytes_heads is None:
+            self._bytes_heads = self._head("task_chunk", encoding="base64")
+            self.streamed = True
+        payload, size, _ = payload_of(chunk)
+        return self.run.put(self._bytes_heads, payload, size)
+
     def finish_chunks(self) -> None:
         """Send what was held back because a secret might have begun in it."""
+        self._finish_text()
+        if self._bytes_masker is not None:
+            for part in self._bytes_masker.finish():
+                self._put_bytes(part)
+
+    def _finish_text(self) -> None:
         if self._masker is not None:
             for text in self._masker.finish():
                 self._put_chunk(text, len(text))
@@ -414,10 +441,10 @@ class Current:
         Raises:
             MissingSecretError: If no step names it in `secrets=[…]`.
         """
-        try:
-            return self._scope.run.secrets[name]
-        except KeyError:
-            raise MissingSecretError(name, "of this step's secrets=[…]", self.path) from None
+        secrets = self._scope.run.secrets
+        if name not in secrets:
+            raise MissingSecretError.not_named(name, self.path)
+        return secrets[name]
 
     def emit(self, chunk: object) -> Emission:
         """Send a chunk from a function that does not generate.
@@ -432,7 +459,7 @@ class Current:
         if scope.closed:
             raise RunCancelledError(self.run_id, "the attempt that emits has ended")
         room = scope.emit(chunk)
-        if not room and get_ident() != scope.run.thread:
+        if not room and get_ident() != scope.run.thread and not scope.run.is_blocked:
             asyncio.run_coroutine_threadsafe(scope.room(), scope.run.loop).result()
             room = True
         return Emission(scope, room=room)

@@ -246,7 +246,7 @@ def test_a_kind_of_a_later_version_is_refused(blobs: Blobs):
 def test_names_in_returns_are_identifiers():
     assert TaskReturns(name="données").kind == "json"
     for name in ("two words", "", "x" * 201, "1st"):
-        with pytest.raises(ValidationError):
+        with pytest.raises(InvalidNameError):
             TaskReturns(name=name)
     with pytest.raises(ValidationError):
         TaskReturns.model_validate({"name": "x", "type": "json"})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing, closing
 from functools import partial
@@ -16,10 +17,10 @@ from runnable.config import load_services
 from runnable.context import AsyncPipelineContext, OnDisconnect, PipelineContext
 from runnable.exceptions import DefinitionError, GraphError
 from runnable.graph import SUCCESS, Graph
+from runnable.model import Definition
 from runnable.nodes import FailNode, SuccessNode
 from runnable.opening import Opening
 from runnable.runlog import RunLog
-from runnable.sdk.model import Definition
 from runnable.sdk.step import Step
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class _PipelineBase(Definition):
     @model_validator(mode="after")
     def _check_at_build(self) -> Self:
         self._graph = self._build()
+        self._graph.check_depth()
         check(self._graph).raise_errors()
         return self
 
@@ -93,17 +95,24 @@ class _PipelineBase(Definition):
     def _links(self) -> dict[str, str]:
         """Step → what follows it: as linked, else the next in the list, else the end."""
         names = [step.name for step in self.steps]
-        for name in names:
-            if names.count(name) > 1:
+        for name, times in Counter(names).items():
+            if times > 1:
                 raise GraphError(
                     f"Two steps are named {name!r}. Give each step of a pipeline its own name."
                 )
-        linked_to = {step.next_node for step in self.steps if step.next_node}
-        links: dict[str, str] = {}
-        for step, after in zip(self.steps, [*self.steps[1:], None], strict=True):
-            in_order = after is not None and after.name not in linked_to
-            default = after.name if after is not None and in_order else SUCCESS
-            links[step.name] = step.end or step.next_node or default
+        arrows = {step.name: step.next_node for step in self.steps if step.next_node}
+        for step in self.steps:
+            if step.end and step.next_node:
+                raise DefinitionError(
+                    f"Step {step.name!r} ends the pipeline and is followed by "
+                    f"{step.next_node!r}. Choose one."
+                )
+        links, targets = dict(arrows), set(arrows.values())
+        for step, after in zip(self.steps, [*names[1:], ""], strict=True):
+            if step.name not in links:
+                free = after and after not in targets
+                leads = free and step.name not in _way(after, links)
+                links[step.name] = step.end or (after if leads else SUCCESS)
         return links
 
     def _context(
@@ -133,6 +142,14 @@ class _PipelineBase(Definition):
         )
         log_level = options.get("log_level", "WARNING")
         return AsyncPipelineContext(self._graph, services, opening, log_level=log_level)
+
+
+def _way(start: str, links: Mapping[str, str]) -> list[str]:
+    """The steps from one on, as far as they are linked."""
+    way = [start]
+    while way[-1] in links and links[way[-1]] not in way:
+        way.append(links[way[-1]])
+    return way
 
 
 class Pipeline(_PipelineBase):

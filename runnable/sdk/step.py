@@ -8,8 +8,8 @@ from pydantic import AfterValidator, Field, InstanceOf, model_validator
 
 from runnable.exceptions import DefinitionError
 from runnable.graph import FAIL, SUCCESS, BaseNode, Graph
+from runnable.model import Definition
 from runnable.names import check_step_name
-from runnable.sdk.model import Definition
 
 if TYPE_CHECKING:
     from runnable.sdk.pipeline import AsyncPipeline, Pipeline

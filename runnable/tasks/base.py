@@ -180,8 +180,8 @@ class BaseTaskType(TaskSettings, ABC):
         finally:
             CURRENT.reset(token)
             ROUTER.finish(scope)
-            if scope.streamed:
-                scope.finish_chunks()
+            scope.finish_chunks()
+            scope.run.deliver()
             scope.closed = True
 
     async def _call_in_time(self, arguments: Bound, scope: Scope, seconds: float) -> object:
@@ -248,7 +248,7 @@ class BaseTaskType(TaskSettings, ABC):
         if masker:
             masker.mask_exception(error)
         will_retry = False
-        if scope.retries_left > 0:
+        if scope.retries_left > 0 and not (run.cancelled or _is_cancelled()):
             try:
                 will_retry = self.retryable(error)
             except Exception as broken:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import copy
+import asyncio
 import hashlib
 import importlib
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from concurrent.futures import CancelledError, Future
+from contextlib import contextmanager, suppress
 from functools import cached_property, lru_cache
 from types import CodeType
 from typing import Any, ClassVar, Final, Self, cast
@@ -14,7 +16,7 @@ from typing import Any, ClassVar, Final, Self, cast
 from pydantic import Field, model_validator
 
 from runnable.binding import Bound, Gathered, Signature, outputs_of
-from runnable.blocking import FUNCTIONS, Call, Chunked
+from runnable.blocking import FUNCTIONS, Call
 from runnable.exceptions import DefinitionError
 from runnable.parameters import Parameter
 from runnable.scope import Scope
@@ -86,7 +88,7 @@ class PythonTaskType(BaseTaskType):
         if signature.is_generator:
             return await self._stream_sync(function, arguments, scope)
         if scope.inline and self.timeout is None:
-            with SIGNALS.reaching(scope.run.thread):
+            with _on_the_loop(scope):
                 result = function(*arguments.args, **arguments.kwargs)
         else:
             result = await _in_thread(lambda: function(*arguments.args, **arguments.kwargs), scope)
@@ -145,7 +147,7 @@ class PythonTaskType(BaseTaskType):
     async def _drain(self, chunks: Iterator[object], value: Gathered, scope: Scope) -> None:
         try:
             while True:
-                with SIGNALS.reaching(scope.run.thread):
+                with _on_the_loop(scope):
                     chunk = next(chunks, _END)
                 if chunk is _END:
                     break
@@ -159,29 +161,25 @@ class PythonTaskType(BaseTaskType):
     async def _drain_thread(
         self, function: Function, arguments: Bound, value: Gathered, scope: Scope
     ) -> None:
-        """Take the chunks of a generator that stays on one thread to its end."""
-        chunked: Chunked[object] = Chunked()
+        """Have a worker thread run a generator to its end, and send what it gives."""
+        left = _Left()
 
         def generate() -> None:
             chunks = function(*arguments.args, **arguments.kwargs)
             try:
                 for chunk in chunks:
-                    # The function goes on while the loop reads: it may change what it gave.
-                    if not chunked.put(_snapshot(chunk)):
-                        break
+                    if left.gone:
+                        return
+                    if value.take(chunk) and not scope.emit(chunk):
+                        left.wait(scope)
             finally:
                 chunks.close()
-                chunked.end()
 
         call = FUNCTIONS.call(generate)
         try:
-            while items := await chunked.take():
-                for chunk in items:
-                    if value.take(chunk) and not scope.emit(chunk):
-                        await scope.room()
             await call.result()
         finally:
-            chunked.close()
+            left.leave()
             _note_unfinished(call, scope)
 
     def _gathered(self) -> Gathered:
@@ -255,8 +253,40 @@ def _meaning(code: CodeType) -> str:
     return f"{code.co_code!r} {code.co_names} {code.co_varnames} {constants}"
 
 
-def _snapshot(chunk: object) -> object:
-    return copy.deepcopy(cast("object", chunk)) if isinstance(chunk, dict | list) else chunk
+@contextmanager
+def _on_the_loop(scope: Scope) -> Generator[None, None, None]:
+    """While a sync function runs on the loop's own thread, and so holds up everything else."""
+    run = scope.run
+    run.is_blocked = True
+    try:
+        with SIGNALS.reaching(run.thread):
+            yield
+    finally:
+        run.is_blocked = False
+
+
+class _Left:
+    """Whether a generator's attempt has left it; tells it so while it waits for a slow reader."""
+
+    __slots__ = ("_waiting", "gone")
+
+    def __init__(self) -> None:
+        self.gone = False
+        self._waiting: Future[None] | None = None
+
+    def wait(self, scope: Scope) -> None:
+        """Wait for a slow reader, on the generator's thread."""
+        self._waiting = asyncio.run_coroutine_threadsafe(scope.room(), scope.run.loop)
+        if self.gone:
+            self._waiting.cancel()
+        with suppress(CancelledError):  # left: the generator is closed at its next chunk
+            self._waiting.result()
+
+    def leave(self) -> None:
+        """The attempt takes nothing more."""
+        self.gone = True
+        if self._waiting is not None:
+            self._waiting.cancel()
 
 
 async def _in_thread(function: Callable[[], object], scope: Scope) -> object:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Annotated, Any, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
 from runnable.backoff import Backoff
 from runnable.exceptions import DefinitionError
+from runnable.model import Definition
 from runnable.parameters import TaskReturns
 
 RetryOn = (
@@ -25,15 +26,24 @@ def _named(returns: object) -> object:
     if isinstance(returns, str) or not isinstance(returns, Iterable):
         raise DefinitionError(f"returns is {returns!r}; it must be a list of names, as ['data'].")
     return tuple(
-        TaskReturns(name=one) if isinstance(one, str) else TaskReturns.model_validate(one)
+        TaskReturns(name=one) if isinstance(one, str) else _declared(one)
         for one in cast("Iterable[object]", returns)
     )
 
 
-class TaskSettings(BaseModel):
-    """What a task returns, which secrets it reads, and how often it is tried."""
+def _declared(one: object) -> TaskReturns:
+    if isinstance(one, TaskReturns):
+        return one
+    if not isinstance(one, Mapping):
+        raise DefinitionError(f"returns holds {one!r}; each is a name, or json(name) and its like.")
+    try:
+        return TaskReturns(**cast("Mapping[str, Any]", one))
+    except DefinitionError as error:
+        raise ValueError(str(error)) from None  # so that it is said of the step
 
-    model_config = ConfigDict(extra="forbid", defer_build=True, arbitrary_types_allowed=True)
+
+class TaskSettings(Definition):
+    """What a task returns, which secrets it reads, and how often it is tried."""
 
     returns: Annotated[Sequence[str | TaskReturns], BeforeValidator(_named)] = ()
     """Names for what the function gives back; a plain string means a JSON value."""

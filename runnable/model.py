@@ -51,5 +51,5 @@ def _reason(fault: Any) -> str:
     if fault["type"] == "missing":
         return "is missing"
     given = shortened(repr(fault["input"])) if fault["type"] != "is_instance_of" else ""
-    message: str = fault["msg"]
+    message: str = fault["msg"].removeprefix("Value error, ").removesuffix(".")
     return f"{message[0].lower()}{message[1:]}{f' (found {given[1:-1]})' if given else ''}"
