@@ -211,8 +211,9 @@ def test_a_failure_of_an_async_script_ends_the_same_way(own_folder: Path) -> Non
     )
 
     assert done.returncode == 1
-    assert "ExecutionFailedError: Step 'broken' failed: LookupError: gone. Resume" in (
-        done.stderr.splitlines()[-1]
+    assert (
+        "ExecutionFailedError: Step 'broken' failed: LookupError: gone. Resume"
+        in (done.stderr.splitlines()[-1])
     )
 
 
