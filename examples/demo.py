@@ -75,8 +75,10 @@ def told(kind: str, event: dict[str, Any]) -> str:
     """One event, as a person reads it."""
     facts = {
         "pipeline_started": lambda: f"run {event['run_id']}, life {event['epoch']}",
-        "task_started": lambda: ", ".join(event["inputs"])
-        + (" (the chunks so far are void)" if event["voids_chunks"] else ""),
+        "task_started": lambda: (
+            ", ".join(event["inputs"])
+            + (" (the chunks so far are void)" if event["voids_chunks"] else "")
+        ),
         "task_chunk": lambda: repr(event["chunk"]),
         "task_log": lambda: event["text"].rstrip(),
         "task_completed": lambda: str(event["outputs"])[:48],

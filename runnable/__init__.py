@@ -120,14 +120,16 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    if name in _MODULES:
-        return import_module(f"runnable.{name}")
-    if name not in _HOME_OF:
-        raise AttributeError(f"module 'runnable' has no attribute {name!r}")
-    value = getattr(import_module(_HOME_OF[name]), name)
-    globals()[name] = value
-    return value
+if not TYPE_CHECKING:  # type checkers know the names from the imports above
+
+    def __getattr__(name: str) -> object:
+        if name in _MODULES:
+            return import_module(f"runnable.{name}")
+        if name not in _HOME_OF:
+            raise AttributeError(f"module 'runnable' has no attribute {name!r}")
+        value = getattr(import_module(_HOME_OF[name]), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

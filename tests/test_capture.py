@@ -17,8 +17,8 @@ from typing import TextIO, cast
 import pytest
 
 from runnable.capture import CUT, Router, Stream
-from runnable.loggers import task_logger
 from runnable.defaults import FLUSH_BYTES, MAX_OUTPUT_BYTES
+from runnable.loggers import task_logger
 from runnable.masking import MARK, Masker
 
 SECRET = "hunter22-and-more"

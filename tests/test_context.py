@@ -114,7 +114,7 @@ async def test_a_stream_that_is_dropped_cancels_the_run(world: Waiting, read_jou
     del stream
     gc.collect()
     while not world.was_cleaned() or len(asyncio.all_tasks()) > 1:
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0)
     await check_cancelled(world, read_journal, run_id)
 
 
@@ -174,9 +174,10 @@ async def test_a_timeout_around_execute_cancels_the_run(world: Waiting, read_jou
 async def test_a_timeout_around_a_stream_cancels_the_run(world: Waiting, read_journal: Journal):
     run_id = ""
     with pytest.raises(TimeoutError):
-        async with asyncio.timeout(None) as limit, aclosing(
-            world.pipeline.execute_stream()
-        ) as stream:
+        async with (
+            asyncio.timeout(None) as limit,
+            aclosing(world.pipeline.execute_stream()) as stream,
+        ):
             async for event in stream:
                 run_id = event.run_id
                 if world.started.is_set():
@@ -189,9 +190,7 @@ async def _expire_when(started: asyncio.Event, limit: asyncio.Timeout) -> None:
     limit.reschedule(asyncio.get_running_loop().time())
 
 
-async def test_a_wish_to_cancel_ends_the_run_and_its_stream(
-    world: Waiting, read_journal: Journal
-):
+async def test_a_wish_to_cancel_ends_the_run_and_its_stream(world: Waiting, read_journal: Journal):
     events: list[Any] = []
     async for event in world.pipeline.execute_stream():
         events.append(event)
@@ -452,7 +451,7 @@ async def test_the_lease_waits_for_a_function_in_a_thread(
     gate.set()
     async with asyncio.timeout(5):
         while await asyncio.to_thread(look):
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0)
     assert (await pipeline.execute(resume=run_id)).status == "success"
 
 

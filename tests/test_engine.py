@@ -156,7 +156,12 @@ async def test_a_failed_run_ends_its_stream_with_one_end_event_and_no_exception(
 
     steps = [AsyncPythonTask(function=fail, name="a"), Stub(name="b")]
     events = [event async for event in AsyncPipeline(steps=steps).execute_stream()]
-    assert told(events) == ["pipeline_started", "task_started a", "task_error a", "pipeline_error a"]
+    assert told(events) == [
+        "pipeline_started",
+        "task_started a",
+        "task_error a",
+        "pipeline_error a",
+    ]
     last = events[-1].model_dump()
     assert (last["error"], last["error_type"]) == ("gone", "LookupError")
 
@@ -246,9 +251,7 @@ def test_an_argument_that_does_not_fit_goes_to_on_failure_too(world: World):
     assert Pipeline(steps=[step]).execute({"x": "no number"}).status == "success"
 
 
-def test_a_resume_skips_what_is_complete_and_runs_what_failed_again(
-    world: World, each_store: str
-):
+def test_a_resume_skips_what_is_complete_and_runs_what_failed_again(world: World, each_store: str):
     world.failing = {"b"}
     pipeline = Pipeline(steps=[world.step("a"), world.step("b"), world.step("c")])
     run_id = failing_run(pipeline).run_id
@@ -356,7 +359,7 @@ def test_a_resume_of_a_branch_that_is_complete_repeats_nothing(world: World):
 def test_a_step_that_streamed_before_a_resume_voids_its_chunks(each_store: str):
     fails = [True]
 
-    def stream():  # noqa: ANN202
+    def stream():
         yield "a"
         if fails[0]:
             raise LookupError("gone")

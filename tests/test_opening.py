@@ -440,7 +440,7 @@ def die_in(pipeline: Pipeline, store: BaseRunLogStore, run_id: str, lives: int) 
         opened = Opening(environ={}, **options).open(pipeline.return_dag(), Services(), Clock())  # pyright: ignore[reportArgumentType]
         seq = opened.lease.seq + 1
         head = {"run_id": run_id, "timestamp": "2026-01-01T00:00:00Z", "seq": seq}
-        event = {
+        event: dict[str, object] = {
             "type": "task_started",
             **head,
             "task_name": "a",
@@ -508,8 +508,7 @@ def test_two_threads_share_one_first_run(first_run: Callable[[], None]):
     first_run()
     answers: list[bool] = []
     threads = [
-        threading.Thread(target=lambda: answers.append(opening.FIRST_RUN.take()))
-        for _ in range(16)
+        threading.Thread(target=lambda: answers.append(opening.FIRST_RUN.take())) for _ in range(16)
     ]
     for thread in threads:
         thread.start()

@@ -6,14 +6,13 @@ import asyncio
 import contextvars
 import logging
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from runnable import AsyncPipeline, AsyncPythonTask, Pipeline, PythonTask, current
 from runnable.clock import Clock
-from runnable.events import PipelineEvent, TaskChunkEvent
+from runnable.events import TaskChunkEvent
 from runnable.exceptions import DefinitionError, MissingSecretError, RunnableError
 from runnable.extensions.pickler.pickle import PicklePickler
 from runnable.parameters import JsonParameter
@@ -289,5 +288,3 @@ def test_the_context_variable_holds_the_scope_of_the_running_task():
     Pipeline(steps=[PythonTask(function=use, name="use")]).execute()
     assert found[0] is found[1] is not None
     assert CURRENT.get() is None
-
-

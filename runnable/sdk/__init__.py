@@ -60,8 +60,10 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    """The events, loaded when one is asked for: a run that nobody streams needs none."""
-    if name in __all__:
-        return getattr(import_module("runnable.events"), name)
-    raise AttributeError(f"module 'runnable.sdk' has no attribute {name!r}")
+if not TYPE_CHECKING:  # type checkers know the names from the imports above
+
+    def __getattr__(name: str) -> object:
+        """The events, loaded when one is asked for: a run that nobody streams needs none."""
+        if name in __all__:
+            return getattr(import_module("runnable.events"), name)
+        raise AttributeError(f"module 'runnable.sdk' has no attribute {name!r}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
 from contextlib import aclosing, closing
 from functools import partial
 from pathlib import Path
@@ -197,7 +197,7 @@ class Pipeline(_PipelineBase):
         *,
         on_disconnect: OnDisconnect = "cancel",
         **options: Unpack[RunOptions],
-    ) -> Iterator[PipelineEvent]:
+    ) -> Generator[PipelineEvent, None, None]:
         """Run, and give the events as they come; the run has a thread of its own.
 
         Args:

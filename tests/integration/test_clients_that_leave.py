@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import http.client
 import socket
 import struct
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import CodeType
@@ -20,7 +21,7 @@ from pydantic_core import from_json
 
 import runnable
 from runnable.context import OnDisconnect
-from runnable.events import PipelineEvent, UnknownEvent
+from runnable.events import PipelineCancelledEvent, PipelineEvent, UnknownEvent
 from runnable.extensions.run_log_store.sqlite import SQLiteRunLogStore
 from tests.integration.leaving_app import PLACES, TOKENS, Gates, Requests, build, make
 
@@ -155,7 +156,7 @@ def serve(own_folder: Path) -> Iterator[Serve]:
 
 
 @contextmanager
-def _served() -> Iterator[Serve]:
+def _served() -> Generator[Serve, None, None]:
     apps: list[App] = []
 
     def start(on_disconnect: OnDisconnect = "cancel", *, middleware: bool = False) -> App:
@@ -222,7 +223,7 @@ def was_cancelled(run_id: str) -> str:
     events = events_of(run_id)
     assert [event.seq for event in events] == list(range(1, len(events) + 1))
     last = events[-1]
-    assert isinstance(last, runnable.sdk.PipelineCancelledEvent)
+    assert isinstance(last, PipelineCancelledEvent)
     assert last.reason
     return last.reason
 
@@ -470,3 +471,32 @@ def test_a_stream_that_is_not_a_generator_is_read_to_its_end() -> None:
         ]
 
     assert asyncio.run(collect()) == journal_on_the_wire("plain")
+
+
+@pytest.mark.parametrize(
+    "as_events", [runnable.sse.event_source, aiter], ids=["server-sent", "plain"]
+)
+def test_a_stream_that_the_collector_finds_is_closed_without_a_complaint(
+    as_events: Callable[[AsyncIterator[Event]], AsyncIterator[object]],
+) -> None:
+    complaints: list[str] = []
+
+    async def drop() -> list[Event]:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: complaints.append(str(context)))
+        gates = Gates()
+        gates.open("plan")
+        held: list[object] = []
+        events = as_events(build(gates).execute_stream({"prompt": "Hi"}, run_id="dropped"))
+        held += [events, held]  # a cycle: what is in it goes all at once
+        await anext(events)
+        del events, held
+        gc.collect()
+        async with asyncio.timeout(PATIENCE):
+            found = [event async for event in runnable.follow("dropped")]
+            await asyncio.wait(asyncio.all_tasks() - {asyncio.current_task()}, timeout=1)
+        gc.collect()
+        return found
+
+    assert asyncio.run(drop())[-1].type == "pipeline_cancelled"
+    assert complaints == []

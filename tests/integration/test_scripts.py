@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from textwrap import dedent
@@ -123,7 +123,7 @@ def run(folder: Path, code: str, **variables: str) -> subprocess.CompletedProces
 
 
 @contextmanager
-def started(folder: Path, code: str) -> Iterator[subprocess.Popen[str]]:
+def started(folder: Path, code: str) -> Generator[subprocess.Popen[str], None, None]:
     """A script that has begun."""
     with subprocess.Popen(
         [sys.executable, str(written(folder, code))],
@@ -284,6 +284,7 @@ def test_ctrl_c_cancels_the_run_and_ends_the_script(own_folder: Path, code: str)
     assert script.returncode in INTERRUPTED
     assert out == "clean\n"
     assert error.splitlines()[-1] == "KeyboardInterrupt"
+    assert "RunCancelledError" not in error, "what the user asked for is told as an error"
     assert reason_of(own_folder)
     assert run_log(own_folder, "stopped").status == "cancelled"
 

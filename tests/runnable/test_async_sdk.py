@@ -1,6 +1,5 @@
 """Async steps and pipelines, as the plan that the product grew out of asks for them."""
 
-import asyncio
 import inspect
 from collections.abc import AsyncGenerator
 
@@ -58,7 +57,7 @@ def test_async_pipeline_initialization():
 def test_async_pipeline_has_async_execute():
     """Test AsyncPipeline.execute is a coroutine function."""
     pipeline = AsyncPipeline(steps=[AsyncPythonTask(function=step1, name="step1")])
-    assert asyncio.iscoroutinefunction(pipeline.execute)
+    assert inspect.iscoroutinefunction(pipeline.execute)
 
 
 def test_async_pipeline_has_execute_stream():

@@ -48,13 +48,13 @@ async def prints_async() -> None:
     prints()
 
 
-def prints_and_yields():  # noqa: ANN202
+def prints_and_yields():
     print("before")
     yield 1
     print("after")
 
 
-async def prints_and_yields_async():  # noqa: ANN202
+async def prints_and_yields_async():
     print("before")
     yield 1
     print("after")

@@ -184,7 +184,7 @@ def test_under_local_a_sync_function_runs_on_the_callers_own_thread():
 
 
 def test_under_local_a_sync_generator_runs_on_the_callers_own_thread():
-    def generate():  # noqa: ANN202
+    def generate():
         yield threading.get_ident()
 
     step = PythonTask(function=generate, name="g", returns=["threads"])
@@ -249,7 +249,7 @@ def test_closing_a_sync_stream_early_cancels_the_run(
     stream = pipeline.execute_stream()
     first = next(stream)
     assert next(stream).type == "task_started"
-    stream.close()  # pyright: ignore[reportAttributeAccessIssue] -- a generator is an Iterator
+    stream.close()
     assert ended == ["finally"]
     assert read_journal(first.run_id)[-1].kind == "pipeline_cancelled"
     assert not [t for t in threading.enumerate() if t.name == "runnable-run"]

@@ -100,7 +100,7 @@ async def async_added(x: int, by: int) -> int:
 
 
 FOUR_KINDS = [(plain, 2), (awaited, 2), (generated, "n2"), (async_generated, "n2")]
-OTHER_CALLABLES = [
+OTHER_CALLABLES: list[tuple[Function, object]] = [
     (Machine().method, 2),
     (Machine().async_method, 2),
     (Machine().async_chunks, [1, 1]),

@@ -370,7 +370,7 @@ def test_metrics_are_parameters_and_metrics_of_the_run(each_store: str):
 
 
 def returning(value: Any, returns: list[str]) -> Pipeline:
-    def give():  # noqa: ANN202 -- no annotation, so that nothing is known before the call
+    def give():
         return value
 
     return Pipeline(steps=[PythonTask(function=give, name="give", returns=returns)])

@@ -32,7 +32,7 @@ class Shout(BaseTaskType):
         return self.command.upper()
 
     def outputs(self, result: object, scope: Scope) -> dict[str, Parameter]:
-        return {self.returns[0].name: JsonParameter(result)}  # pyright: ignore[reportAttributeAccessIssue]
+        return {self.declared[0].name: JsonParameter(result)}
 
 
 async def greet(who: str, loud: bool = False) -> str:

@@ -34,7 +34,7 @@ Function = Callable[..., Any]
 
 
 def asynchronous(*chunks: object) -> Function:
-    async def stream():  # noqa: ANN202
+    async def stream():
         for chunk in chunks:
             await asyncio.sleep(0)
             yield chunk
@@ -43,7 +43,7 @@ def asynchronous(*chunks: object) -> Function:
 
 
 def synchronous(*chunks: object) -> Function:
-    def stream():  # noqa: ANN202
+    def stream() -> Iterator[object]:
         yield from chunks
 
     return stream
@@ -114,7 +114,9 @@ async def test_an_end_marker_without_the_names_leaves_the_joined_chunks():
 
 async def test_an_end_marker_with_some_of_the_names_is_an_error():
     _, error = await streamed(asynchronous({"type": "done", "one": 1}), ["one", "two"])
-    assert "The end marker gives one, and returns names one, two. Give all of them, or none." in error
+    assert (
+        "The end marker gives one, and returns names one, two. Give all of them, or none." in error
+    )
 
 
 async def test_the_type_of_the_end_marker_can_be_chosen():
@@ -377,10 +379,10 @@ async def test_a_plain_function_may_give_back_a_coroutine_or_a_stream():
     async def coroutine() -> str:
         return "awaited"
 
-    def gives_coroutine():  # noqa: ANN202
+    def gives_coroutine():
         return coroutine()
 
-    def gives_stream():  # noqa: ANN202
+    def gives_stream():
         return asynchronous("a", "b")()
 
     assert await streamed(gives_coroutine, ["value"]) == ([], {"value": "awaited"})
@@ -414,7 +416,7 @@ def test_a_command_that_names_something_else_is_refused():
 def test_the_digest_follows_the_body_and_not_the_place():
     def make(body: str, shift: int) -> PythonTaskType:
         space: dict[str, Any] = {}
-        exec("\n" * shift + f"def f(x):\n    return {body}", space)  # noqa: S102
+        exec("\n" * shift + f"def f(x):\n    return {body}", space)
         return PythonTaskType(function=space["f"])
 
     assert make("x + 1", 0).digest() == make("x + 1", 7).digest()
@@ -448,7 +450,9 @@ def test_chunks_of_a_thread_of_an_inline_function_come_before_its_end():
         thread.join()
 
     steps = [PythonTask(function=work, name="a"), PythonTask(function=work, name="b")]
-    told = [(event.type, getattr(event, "path", "")) for event in Pipeline(steps=steps).execute_stream()]
+    told = [
+        (event.type, getattr(event, "path", "")) for event in Pipeline(steps=steps).execute_stream()
+    ]
     assert told == [
         ("pipeline_started", ""),
         ("task_started", "a"),
