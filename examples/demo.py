@@ -50,16 +50,18 @@ def server(folder: Path) -> Generator[tuple[str, "subprocess.Popen[bytes]"]]:
             process.terminate()
 
 
-async def ready(client: httpx.AsyncClient) -> None:
+async def ready(client: httpx.AsyncClient, process: "subprocess.Popen[bytes]") -> None:
     """Wait until the app answers."""
-    async with asyncio.timeout(READY_SECONDS):
-        while True:
-            try:
-                await client.get("/")
-            except httpx.TransportError:
-                await asyncio.sleep(0.05)
-            else:
-                return
+    for _ in range(int(READY_SECONDS / 0.05)):
+        if process.poll() is not None:
+            raise SystemExit(f"The server ended with status {process.returncode}; see above.")
+        try:
+            await client.get("/")
+        except httpx.TransportError:
+            await asyncio.sleep(0.05)
+        else:
+            return
+    raise SystemExit(f"The server did not answer within {READY_SECONDS} seconds.")
 
 
 @asynccontextmanager
@@ -67,7 +69,7 @@ async def app(folder: Path) -> AsyncGenerator[tuple[httpx.AsyncClient, "subproce
     """A client of the running app, and its process."""
     with server(folder) as (url, process):
         async with httpx.AsyncClient(base_url=url, timeout=None) as client:
-            await ready(client)
+            await ready(client, process)
             yield client, process
 
 

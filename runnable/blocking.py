@@ -8,8 +8,8 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
-from typing import Any, Final, Generic, TypeVar
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any, Final, Generic, Protocol, TypeVar
 
 T = TypeVar("T")
 
@@ -171,14 +171,14 @@ async def _wait_shielded(task: asyncio.Future[Any]) -> None:
 
 def run_to_end(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     """Run a coroutine from sync code, on this thread, or beside it if a loop runs here already."""
-    if _runs_here():
+    if _a_loop_runs_here():
         return _run_beside(main)
     with asyncio.Runner() as runner:
         return runner.run(main())
 
 
-def _runs_here() -> bool:
-    """Whether an event loop runs on this thread."""
+def _a_loop_runs_here() -> bool:
+    # Apart, so that what a run raises is not told as raised while this exception was handled.
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -205,10 +205,10 @@ def _run_beside(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     return answers[0]
 
 
-def iterate_beside(source: Callable[[], AsyncGenerator[list[T], None]]) -> Generator[T, None, None]:
-    """The items of an async generator of batches, from sync code; it has a thread of its own.
+def iterate_beside(source: Callable[[], Batches[T]]) -> Generator[T, None, None]:
+    """The items of batches that come on a loop, from sync code; the loop has a thread of its own.
 
-    The generator goes on only as far as it is read, and is closed when the reader leaves.
+    The source goes on only as far as it is read, and is closed when the reader leaves.
     """
     beside = _Beside(source)
     try:
@@ -218,11 +218,23 @@ def iterate_beside(source: Callable[[], AsyncGenerator[list[T], None]]) -> Gener
         beside.close()
 
 
-class _Beside(Generic[T]):
-    """An event loop in a thread that keeps one async generator."""
+class Batches(Protocol[T]):
+    """What gives batches of items until it ends or is closed."""
 
-    def __init__(self, source: Callable[[], AsyncGenerator[list[T], None]]) -> None:
-        self._source = source
+    async def __anext__(self) -> list[T]:
+        """The next batch."""
+        ...
+
+    async def aclose(self) -> None:
+        """Give no more."""
+        ...
+
+
+class _Beside(Generic[T]):
+    """An event loop in a thread that keeps one source of batches."""
+
+    def __init__(self, source: Callable[[], Batches[T]]) -> None:
+        self._batches = source()
         self._ready = threading.Event()
         self._context = contextvars.copy_context()
         self._thread = threading.Thread(target=self._serve, name="runnable-run", daemon=True)
@@ -234,7 +246,6 @@ class _Beside(Generic[T]):
 
     async def _keep(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        self._batches = self._source()
         self._ready.set()
         await self._stop.wait()
         await self._batches.aclose()
@@ -244,9 +255,12 @@ class _Beside(Generic[T]):
         return asyncio.run_coroutine_threadsafe(self._next(), self._loop).result()
 
     async def _next(self) -> list[T] | None:
-        return await anext(self._batches, None)
+        try:
+            return await self._batches.__anext__()
+        except StopAsyncIteration:
+            return None
 
     def close(self) -> None:
-        """Close the generator, and wait until its thread has ended."""
+        """Close the source, and wait until its thread has ended."""
         self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()

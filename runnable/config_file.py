@@ -200,9 +200,11 @@ def read_sections(path: Path, environ: Mapping[str, str], note: str) -> dict[str
     Raises:
         ConfigurationError: If it cannot be read, or a section or a variable means nothing.
     """
-    document = read_document(
-        str(path), lambda reason: ConfigurationError(str(path), f"the file {reason}{note}")
-    )
+
+    def error(reason: str) -> ConfigurationError:
+        return ConfigurationError(str(path), f"the file {reason}{note}")
+
+    document = _document(path, error)
     file = ConfigurationFile(path, document)
     sections: dict[str, Section] = {}
     for written, content in document.content.items():
@@ -221,6 +223,25 @@ def read_sections(path: Path, environ: Mapping[str, str], note: str) -> dict[str
     if "job-executor" in sections:
         _check_job_executor(sections["job-executor"])
     return sections
+
+
+def _document(path: Path, error: ErrorOf) -> Document:
+    """What the file holds; one that is as it was when it was last read is not read again."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return read_document(str(path), error)
+    identity = (str(path), found.st_ino, found.st_dev, found.st_mtime_ns, found.st_size)
+    document = _READ.get(identity)
+    if document is None:
+        document = read_document(str(path), error)
+        _READ.clear()
+        _READ[identity] = document
+    return document
+
+
+_READ: Final[dict[tuple[str, int, int, int, int], Document]] = {}
+"""The configuration file that this process read last: a server opens many runs with one."""
 
 
 def _section(file: ConfigurationFile, name: str, written: str, content: object) -> Section:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Generator
-from typing import TYPE_CHECKING, Final, Literal, Protocol
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Final, Protocol
 
 from pydantic_core import to_json
 
@@ -26,6 +26,7 @@ from runnable.journal import Item, Journal, Writer
 from runnable.masking import Masker
 from runnable.nodes.task import outlast
 from runnable.opening import Opened, Opening
+from runnable.reading import OnDisconnect, Reading
 from runnable.runlog import RunLog
 from runnable.scope import CURRENT, Run, Scope
 from runnable.signals import SIGNALS
@@ -40,8 +41,6 @@ if TYPE_CHECKING:
     from runnable.secrets import BaseSecrets
 
 logger = logging.getLogger(defaults.LOGGER_NAME)
-
-OnDisconnect = Literal["cancel", "continue"]
 
 
 class Services(Protocol):
@@ -104,39 +103,27 @@ class AsyncPipelineContext:
 
     async def complete(self) -> RunLog:
         """`execute`, but for the signals, which whoever calls this handles."""
-        task = await self._start(None)
+        task = await self.begin(None)
         self._journal.told = []
-        await self._see_through(task, "the task that awaited it was cancelled")
+        await self.see_through(task, "the task that awaited it was cancelled")
         self._raise_failure(task)
         return self._run_log()
 
-    async def batches(
-        self, on_disconnect: OnDisconnect = "cancel"
-    ) -> AsyncGenerator[list[Item], None]:
-        """Run, and give out what is appended, batch by batch, to the end.
+    def batches(self, on_disconnect: OnDisconnect = "cancel") -> Reading:
+        """Run, and give out what is appended, batch by batch, to the end."""
+        return Reading(self, on_disconnect)
 
-        Raises:
-            StoreError: If the store or the lease is gone.
-        """
-        if on_disconnect not in ("cancel", "continue"):
-            raise InputError(f"on_disconnect is {on_disconnect!r}; it is 'cancel' or 'continue'.")
-        reader: Stream[Item] = Stream()
-        task = await self._start(reader)
-        try:
-            while items := await reader.take():
-                yield items
-        finally:
-            if on_disconnect == "continue" and not task.done():
-                reader.leave()
-                _DETACHED.add(task)
-                task.add_done_callback(_forget_detached)
-            else:
-                if not task.done() and not reader.closed:
-                    reader.leave()
-                    self.cancel("its reader left")
-                await self._see_through(task, "its reader was cancelled")
-        if not task.cancelled():
-            task.result()
+    async def see_through(self, task: asyncio.Task[None], reason: str) -> None:
+        """Wait until the run has ended; being cancelled meanwhile cancels it, and goes on after."""
+        cancelled = await outlive(task, lambda: self.cancel(reason))
+        if cancelled is not None:
+            raise cancelled
+
+    def detach(self, task: asyncio.Task[None]) -> None:
+        """Let the run go on without a reader."""
+        if task not in _DETACHED:
+            _DETACHED.add(task)
+            task.add_done_callback(_forget_detached)
 
     def cancel(self, reason: str) -> None:
         """End the run early; call it on the run's loop."""
@@ -154,7 +141,7 @@ class AsyncPipelineContext:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(self.cancel, reason)
 
-    async def _start(self, reader: Stream[Item] | None) -> asyncio.Task[None]:
+    async def begin(self, reader: Stream[Item] | None) -> asyncio.Task[None]:
         """Open the run and let it go."""
         opening = STORES.call(self._open)
         # A thread that opens a run cannot be stopped, so a cancel waits until its lease can be
@@ -171,7 +158,7 @@ class AsyncPipelineContext:
             self.cancel(self._end_early or "whoever started it was cancelled")
         self._task = asyncio.create_task(self._live(), name=f"runnable run {self.run_id}")
         if cancelled is not None:
-            await self._see_through(self._task, "")
+            await self.see_through(self._task, "")
             raise cancelled
         return self._task
 
@@ -286,12 +273,6 @@ class AsyncPipelineContext:
 
     def _store_is_gone(self) -> None:
         self.cancel("its store failed")
-
-    async def _see_through(self, task: asyncio.Task[None], reason: str) -> None:
-        """Wait until the run has ended; being cancelled meanwhile cancels it, and goes on after."""
-        cancelled = await outlive(task, lambda: self.cancel(reason))
-        if cancelled is not None:
-            raise cancelled
 
     def _raise_failure(self, task: asyncio.Task[None]) -> None:
         if self._journal.error is not None:

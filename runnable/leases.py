@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import threading
 import time
@@ -52,6 +53,8 @@ class LeaseKeeper:
         self._held: dict[str, list[Held]] = {}
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
+        self._wakes = 0.0
+        """When the thread looks again; a lease that is due later need not wake it."""
 
     def hold(self, store: BaseRunLogStore, run_id: str, epoch: int, holder: Holder) -> Held:
         """Keep a lease that was just taken."""
@@ -63,7 +66,7 @@ class LeaseKeeper:
                     target=self._serve, name="runnable-leases", daemon=True
                 )
                 self._thread.start()
-            else:
+            elif held.due < self._wakes:
                 self._changed.notify()
         return held
 
@@ -110,7 +113,10 @@ class LeaseKeeper:
         while True:
             with self._changed:
                 while not (due := self._due()):
-                    self._changed.wait(self._next_due())
+                    seconds = self._next_due()
+                    self._wakes = math.inf if seconds is None else time.monotonic() + seconds
+                    self._changed.wait(seconds)
+                self._wakes = 0.0
             for held in due:
                 self._renew(held)
 

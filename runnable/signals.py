@@ -47,9 +47,9 @@ class Signals:
         finally:
             caught = self._leave(cancel)
         if caught is signal.SIGINT:
-            raise KeyboardInterrupt
+            raise KeyboardInterrupt from None
         if caught is signal.SIGTERM:
-            raise SystemExit(128 + signal.SIGTERM)
+            raise SystemExit(128 + signal.SIGTERM) from None
 
     def _enter(self, cancel: Callable[[str], None]) -> None:
         if not self._cancels:

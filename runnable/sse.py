@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING
 
 from runnable.events import PipelineEvent, PipelineStartedEvent, UnknownEvent
 
@@ -13,9 +11,7 @@ if TYPE_CHECKING:
     from fastapi.sse import ServerSentEvent
 
 
-async def event_source(
-    stream: AsyncIterator[PipelineEvent | UnknownEvent],
-) -> AsyncGenerator[ServerSentEvent, None]:
+def event_source(stream: AsyncIterator[PipelineEvent | UnknownEvent]) -> EventSource:
     """The events of a stream, each with its id, its type and the journal's own bytes.
 
     `id:` is `<epoch>-<seq>`, so that a client can be told where it stands even after the journal
@@ -28,67 +24,34 @@ async def event_source(
     Raises:
         ImportError: If FastAPI is not installed: `pip install 'runnable[server]'`.
     """
-    make = _server_sent_event()
-    epoch = 1
-    abandonment = _Abandonment(stream)
-    try:
-        async with aclosing(_closable(stream)) as events:
-            async for event in events:
-                if isinstance(event, PipelineStartedEvent):
-                    epoch = event.epoch
-                abandonment.watch(asyncio.current_task())
-                yield make(
-                    id=f"{epoch}-{event.seq}", event=event.type, raw_data=event.model_dump_json()
-                )
-    finally:
-        abandonment.watch(None)
+    return EventSource(stream, _server_sent_event())
 
 
-class _Abandonment:
-    """Closes a stream whose reading task was cancelled, or failed, between two events.
+class EventSource:
+    """Server-sent events, one after the other; no generator, so that none is left half-way."""
 
-    A web framework that is cancelled while it sends an event does not come back to the generator
-    that gave it: the generator would stand still, and its run go on, until it is collected.
-    """
+    def __init__(
+        self, stream: AsyncIterator[PipelineEvent | UnknownEvent], make: type[ServerSentEvent]
+    ) -> None:
+        self._stream, self._make, self._epoch = stream, make, 1
 
-    def __init__(self, stream: AsyncIterator[PipelineEvent | UnknownEvent]) -> None:
-        self._stream = stream
-        self._task: asyncio.Task[Any] | None = None
+    def __aiter__(self) -> EventSource:
+        return self
 
-    def watch(self, task: asyncio.Task[Any] | None) -> None:
-        """Watch the task that reads now, and no other; None: nobody reads any more."""
-        if task is not self._task:
-            if self._task is not None:
-                self._task.remove_done_callback(self._ended)
-            self._task = task
-            if task is not None:
-                task.add_done_callback(self._ended)
+    async def __anext__(self) -> ServerSentEvent:
+        """The next event."""
+        event = await anext(self._stream)
+        if isinstance(event, PipelineStartedEvent):
+            self._epoch = event.epoch
+        return self._make(
+            id=f"{self._epoch}-{event.seq}", event=event.type, raw_data=event.model_dump_json()
+        )
 
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        if task.cancelled() or task.exception() is not None:
-            closing = asyncio.ensure_future(_close(self._stream))
-            _CLOSING.add(closing)
-            closing.add_done_callback(_CLOSING.discard)
-
-
-_CLOSING: Final[set[asyncio.Future[None]]] = set()
-"""Streams that are being closed because their readers were cancelled."""
-
-
-async def _close(stream: AsyncIterator[PipelineEvent | UnknownEvent]) -> None:
-    close = getattr(stream, "aclose", None)
-    if close is not None:
-        await close()
-
-
-async def _closable(
-    stream: AsyncIterator[PipelineEvent | UnknownEvent],
-) -> AsyncGenerator[PipelineEvent | UnknownEvent, None]:
-    try:
-        async for event in stream:
-            yield event
-    finally:
-        await _close(stream)
+    async def aclose(self) -> None:
+        """Close the stream, if it can be closed."""
+        close = getattr(self._stream, "aclose", None)
+        if close is not None:
+            await close()
 
 
 def _server_sent_event() -> type[ServerSentEvent]:

@@ -81,6 +81,8 @@ class Database:
         self._synchronous = "NORMAL"
         self._wake, self._woken = wake, False
         self._opening = threading.Lock()
+        self._writing = threading.Lock()
+        """Held by the one thread of this process that writes: it is waited for, not polled."""
         self._inode = self._device = self._size = -1
         self._looked = 0.0
         self._pool = threading.Condition(threading.Lock())
@@ -102,7 +104,10 @@ class Database:
             StoreError: If the database fails.
         """
         seat = self.writer
-        if self._pressed or not seat.lock.acquire(blocking=False):
+        if self._pressed or not self._writing.acquire(blocking=False):
+            return None
+        if not seat.lock.acquire(blocking=False):
+            self._writing.release()
             return None
         try:
             connection = seat.connection
@@ -120,6 +125,7 @@ class Database:
             raise store_error(self.path, error) from error
         finally:
             seat.lock.release()
+            self._writing.release()
         self._note(size)
         return answers
 
@@ -314,7 +320,7 @@ class Database:
         deadline, pause = time.monotonic() + BUSY_SECONDS, 0.001
         while True:
             try:
-                with seat.lock:
+                with self._writing, seat.lock:
                     return work(self._ready(seat))
             except apsw.BusyError as error:
                 if time.monotonic() > deadline:
