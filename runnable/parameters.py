@@ -330,10 +330,10 @@ def initial_parameters(
     """
     path = environ.get(PARAMETERS_FILE_VARIABLE) or parameters_file
     parameters = _from_file(path) if path else {}
-    for variable, text in environ.items():
+    for variable in environ:  # its values are decoded only where one is wanted
         if variable.startswith(PARAMETER_PREFIX):
             name = check_parameter_name(variable.removeprefix(PARAMETER_PREFIX))
-            parameters[name] = _from_text(text, variable)
+            parameters[name] = _from_text(environ[variable], variable)
     parameters.update(_from_call(given))
     if len(parameters) > MAX_PARAMETERS:
         advice = "Put some of them together in one mapping."

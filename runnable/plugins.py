@@ -82,6 +82,7 @@ def _entry_points(group: str) -> list[EntryPoint]:
     return list(entry_points(group=group))
 
 
+@functools.lru_cache(maxsize=64)
 def _imported(group: str, name: str, target: str, distribution: str) -> type[object]:
     module, _, attribute = target.partition(":")
     try:

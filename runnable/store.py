@@ -61,7 +61,7 @@ class Owner(NamedTuple):
     def is_dead(self) -> bool:
         """Whether it surely runs no more; of another machine nothing is known, so it is not."""
         here = Owner.current()
-        if self.host != here.host:
+        if self.host != here.host or self == here:
             return False
         return self.boot != here.boot or _process_start(self.pid) != self.started
 
