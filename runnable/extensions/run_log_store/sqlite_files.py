@@ -7,6 +7,7 @@ import os
 import re
 import stat
 from contextlib import suppress
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
@@ -213,17 +214,23 @@ def _check_owner(path: Path, what: str, found: os.stat_result) -> None:
 
 
 def _check_file_system(path: Path) -> None:
-    try:
-        mounts = MOUNTS.read_text(errors="surrogateescape")
-    except OSError:
-        return
-    kind = file_system(path, mounts)
+    folder = path.parent
+    kind = _kind_of(folder, folder.stat().st_dev, MOUNTS)
     if kind in NETWORK_FILE_SYSTEMS:
         raise StoreError(
             str(path),
             f"it lies on a network file system ({kind}), where SQLite's log is not safe",
             "Set a path on a local disk for the run-log store.",
         )
+
+
+@lru_cache(maxsize=64)
+def _kind_of(folder: Path, _device: int, mounts: Path) -> str:
+    """The type of a folder's file system, looked up once while the folder lies on that device."""
+    try:
+        return file_system(folder, mounts.read_text(errors="surrogateescape"))
+    except OSError:
+        return ""
 
 
 def _sync(path: Path) -> None:
