@@ -26,9 +26,9 @@ if TYPE_CHECKING:
         RunNotFoundError,
         StoreError,
     )
+    from runnable.inside import current
     from runnable.parameters import TaskReturns
     from runnable.runlog import RunLog, StepAttempt, StepLog
-    from runnable.scope import current
     from runnable.sdk import (
         AsyncPipeline,
         AsyncPythonTask,
@@ -64,7 +64,7 @@ _HOMES: Final = {
     ),
     "runnable.parameters": ("TaskReturns",),
     "runnable.runlog": ("RunLog", "StepAttempt", "StepLog"),
-    "runnable.scope": ("current",),
+    "runnable.inside": ("current",),
     "runnable.sdk": (
         "AsyncPipeline",
         "AsyncPythonTask",

@@ -1,0 +1,219 @@
+"""One step of a run, with its attempts: told record by record, made when it is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final, Self
+
+from runnable import defaults
+from runnable.exceptions import RunnableError
+from runnable.parameters import Parameter, restored
+
+Event = dict[str, Any]
+Values = dict[str, Any]
+Stored = Mapping[str, Any]
+"""A parameter as a record holds it: `{"kind": "json", "value": …}`."""
+ReadBlob = Callable[[str, str], bytes]
+"""(run id, digest) → the bytes of a blob."""
+
+
+@dataclass(slots=True)
+class StepAttempt:
+    """One attempt of one step."""
+
+    status: defaults.Status = defaults.RUNNING
+    attempt: int = 1
+    start_time: datetime | None = None
+    end_time: datetime | None = None
+    duration: float | None = None
+    """Seconds; None while it runs, and of one that was interrupted."""
+    error: str | None = None
+    """The whole message."""
+    error_type: str = ""
+    traceback: str = ""
+    abandoned: bool = False
+    """Its function went on in a thread that could not be stopped."""
+    retry_indicator: str = ""
+    """`resumed` for an attempt of a later life of the run."""
+    input_parameters: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Previews of the arguments."""
+    output_parameters: dict[str, Parameter] = field(default_factory=dict[str, Parameter])
+    user_defined_metrics: dict[str, Parameter] = field(default_factory=dict[str, Parameter])
+    returned: str | None = None
+    """A preview of what a step without `returns` gave back."""
+
+    @property
+    def message(self) -> str:
+        """What went wrong, or empty."""
+        return self.error or ""
+
+
+_Told = tuple[str, Event, Values]
+"""One thing that a record tells of a step: the event's type, the event, the values."""
+
+_STATUS: Final[dict[str, defaults.Status]] = {
+    "task_started": defaults.RUNNING,
+    "task_completed": defaults.SUCCESS,
+    "task_error": defaults.FAIL,
+}
+
+
+class StepLog:
+    """One step of a run, with its attempts in order; they are made when they are asked for."""
+
+    __slots__ = ("_loader", "_story", "name", "path", "skipped")
+
+    def __init__(self, name: str, path: str, loader: Loader) -> None:
+        self.name, self.path = name, path
+        self.skipped = ""
+        """Why it did not run in the last life of the run: `resumed`, `cached`, `mocked`."""
+        self._loader = loader
+        self._story: list[_Told] = []
+
+    @property
+    def status(self) -> defaults.Status:
+        """The status of its last attempt."""
+        if not self._story:
+            return defaults.RUNNING
+        kind, event, _ = self._story[-1]
+        return _STATUS.get(kind) or event["status"]
+
+    @property
+    def attempts(self) -> list[StepAttempt]:
+        """What happened, attempt by attempt."""
+        attempts: list[StepAttempt] = []
+        for kind, event, values in self._story:
+            if kind == "task_started":
+                attempts.append(_begun(event))
+                continue
+            if not attempts or attempts[-1].status != defaults.RUNNING:
+                attempts.append(_begun(event))  # it failed before it could start
+            self._end(attempts[-1], kind, event, values)
+        return attempts
+
+    @property
+    def last_attempt(self) -> int:
+        """The number of its last attempt; 0 if there is none."""
+        for _, event, _ in reversed(self._story):
+            if "attempt" in event:
+                return event["attempt"]
+        return 0
+
+    @property
+    def first_seq(self) -> int:
+        """The seq of the first record of it."""
+        return self._story[0][1]["seq"] if self._story else 0
+
+    @property
+    def error(self) -> str:
+        """What its last attempt failed of, or empty."""
+        return self._story[-1][2].get("error", "") if self._story else ""
+
+    def outputs(self) -> dict[str, Parameter]:
+        """What its last attempt returned, if that succeeded."""
+        return self._loader.restore(self.stored_outputs())
+
+    def stored_outputs(self) -> Mapping[str, Stored]:
+        """The same, as the journal holds it."""
+        if not self._story:
+            return {}
+        kind, _, values = self._story[-1]
+        return values["outputs"] if kind == "task_completed" else {}
+
+    def tell(self, kind: str, event: Event, values: Values) -> None:
+        """Go on by one thing that happened to it."""
+        self._story.append((kind, event, values))
+
+    def _end(self, attempt: StepAttempt, kind: str, event: Event, values: Values) -> None:
+        attempt.status = _STATUS.get(kind) or event["status"]
+        if "timestamp" in event:
+            attempt.end_time = time_of(event)
+        attempt.duration = event.get("duration", values.get("duration"))
+        if kind == "task_completed":
+            outputs = self._loader.restore(values["outputs"])
+            attempt.output_parameters = outputs
+            attempt.user_defined_metrics = {name: outputs[name] for name in event["metrics"]}
+            attempt.returned = values.get("returned")
+        elif kind == "task_error":
+            attempt.error = values.get("error", event["error"])
+            attempt.error_type, attempt.abandoned = event["error_type"], event["abandoned"]
+            attempt.traceback = values.get("traceback", "")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, StepLog) and (
+            (self.name, self.path, self.skipped, self._story)
+            == (other.name, other.path, other.skipped, other._story)
+        )
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType] -- it changes
+
+    def __repr__(self) -> str:
+        return f"StepLog({self.path!r}, {self.status}, attempts={self.last_attempt})"
+
+
+class Loader:
+    """Where large and pickled values of a run are read from; a pure fold has nowhere."""
+
+    __slots__ = ("loads", "read_blob", "run_id")
+
+    def __init__(
+        self,
+        read_blob: ReadBlob | None = None,
+        loads: Callable[[bytes], object] | None = None,
+    ) -> None:
+        self.run_id = ""
+        self.read_blob, self.loads = read_blob, loads
+
+    def restore(self, stored: Mapping[str, Stored]) -> dict[str, Parameter]:
+        return {name: restored(form, self._fetch, self._load) for name, form in stored.items()}
+
+    def _fetch(self, digest: str) -> bytes:
+        if self.read_blob is None:
+            raise RunnableError("This run log was made without a store, so it has no large values.")
+        return self.read_blob(self.run_id, digest)
+
+    def _load(self, data: bytes) -> object:
+        if self.loads is None:
+            raise RunnableError("This run log was made without a pickler; see RunLog.attach.")
+        return self.loads(data)
+
+    def __deepcopy__(self, _: object) -> Self:
+        return self
+
+    def __eq__(self, _: object) -> bool:
+        return True
+
+    __hash__ = None  # pyright: ignore[reportAssignmentType]
+
+
+def outputs_of(event: Event, values: Values) -> dict[str, Stored]:
+    """What a task or composite returned; where the previews are the values, they stand for them."""
+    if values:
+        return values["outputs"]
+    outputs: Event = event["outputs"]
+    metrics: Event = event.get("metrics", NONE)
+    if len(outputs) == 1 and not metrics:
+        [(name, value)] = outputs.items()
+        return {name: {"kind": "json", "value": value}}
+    return {
+        name: {"kind": "metric" if name in metrics else "json", "value": value}
+        for name, value in outputs.items()
+    }
+
+
+def _begun(event: Event) -> StepAttempt:
+    return StepAttempt(
+        attempt=event.get("attempt", 1),
+        start_time=time_of(event) if "timestamp" in event else None,
+        retry_indicator="resumed" if event.get("resumed") else "",
+        input_parameters=event.get("inputs", {}),
+    )
+
+
+def time_of(event: Event) -> datetime:
+    return datetime.fromisoformat(event["timestamp"])
+
+
+NONE: Final[Values] = {}
