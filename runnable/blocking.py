@@ -8,7 +8,7 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Awaitable, Callable, Coroutine, Generator
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 T = TypeVar("T")
@@ -221,11 +221,11 @@ def iterate_beside(source: Callable[[], Batches[T]]) -> Generator[T, None, None]
 class Batches(Protocol[T]):
     """What gives batches of items until it ends or is closed."""
 
-    async def __anext__(self) -> list[T]:
+    def __anext__(self) -> Awaitable[list[T]]:
         """The next batch."""
         ...
 
-    async def aclose(self) -> None:
+    def aclose(self) -> Awaitable[None]:
         """Give no more."""
         ...
 
