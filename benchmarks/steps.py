@@ -27,14 +27,13 @@ def memory(place: Place) -> Iterator[Figure]:
     """In the memory of the process: over a bare await, and how a step's cost grows with the run."""
     sizes = (10, 20, 50) if place.quick else (100, 1_000, 10_000)
     configuration = place.configuration("memory")
-    journal = load_services(configuration, interactive_default="async-local").run_log_store
     rounds = place.rounds(7)
     with asyncio.Runner() as runner:
         works: dict[tuple[str, int], Callable[[], float]] = {}
         for n in (1, *sizes):
             repeats = max(1, STEPS_A_ROUND // n) if not place.quick else 1
             repeats = min(repeats, 100)
-            ours = partial(_executed, chain(n), configuration, n, journal.delete_run)
+            ours = partial(_executed, chain(n), configuration, n)
             works["ours", n] = partial(_a_step, runner, ours, n, repeats)
             works["bare", n] = partial(_a_step, runner, partial(bare.awaits, n), n, repeats)
         taken = in_turn(rounds, works)
@@ -132,16 +131,12 @@ def _a_step(
     return statistics.median(runner.run(work()) for _ in range(repeats)) / n * MICRO
 
 
-async def _executed(
-    pipeline: AsyncPipeline, configuration: str, n: int, forget: Callable[[str], None] | None = None
-) -> float:
-    """Seconds for the whole of `execute()`; `forget` then frees the memory that the run took."""
+async def _executed(pipeline: AsyncPipeline, configuration: str, n: int) -> float:
+    """Seconds for the whole of `execute()`."""
     began = time.perf_counter()
     run = await pipeline.execute({"x": 0}, configuration_file=configuration)
     took = time.perf_counter() - began
     expect("the steps' sum", run.parameters["x"], n)
-    if forget is not None:
-        forget(run.run_id)
     return took
 
 

@@ -201,6 +201,8 @@ class Journal:
 
     def close(self) -> None:
         """Give up the lease's renewal and the place among the writer's journals."""
+        if self.error is not None and not isinstance(self.error, LeaseLostError):
+            KEEPER.orphan(self._held)
         KEEPER.drop(self._held)
         self._writer.leave(self)
 

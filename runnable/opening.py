@@ -23,6 +23,7 @@ from runnable.exceptions import (
 from runnable.graph import Graph, changes
 from runnable.journal import opening_record
 from runnable.kinds import CHUNKS, CONTROL_KINDS
+from runnable.leases import KEEPER
 from runnable.masking import Masker
 from runnable.names import check_run_id
 from runnable.parameters import Parameter, initial_parameters
@@ -137,7 +138,9 @@ class Opening(NamedTuple):
         store = services.run_log_store
         found = store.lease(run_id, Owner.current(), "look")
         if found.live and found.owner is not None:
-            raise RunHeldError(run_id, str(found.owner))
+            if not KEEPER.adopt(run_id, store, found.epoch):
+                raise RunHeldError(run_id, str(found.owner))
+            found = store.lease(run_id, Owner.current(), "release", epoch=found.epoch)
         history = fold(store.read(run_id, kinds=CONTROL_KINDS)).attach(
             store.get_blob, services.pickler.loads
         )
