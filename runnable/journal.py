@@ -325,9 +325,10 @@ class Writer:
         append = journal.cut()
         try:
             answers = self.store.append_at_once((append,))
-        except StoreError as error:
-            if not error.temporary:
-                journal.fail(error)
+        except Exception as error:
+            failure = self._as_store_error(error)
+            if not failure.temporary:
+                journal.fail(failure)
                 return
             answers = None
         if answers is None:
@@ -343,9 +344,10 @@ class Writer:
         if self._inline:
             try:
                 answers = self.store.append_at_once(batch)
-            except StoreError as error:
-                if not error.temporary:
-                    self._fail(journals, error)
+            except Exception as error:
+                failure = self._as_store_error(error)
+                if not failure.temporary:
+                    self._fail(journals, failure)
                     return
             else:
                 self.last = self._clock.now()
@@ -379,16 +381,14 @@ class Writer:
         """
         try:
             answers = call.answer()
-        except StoreError as error:
-            patient = error.temporary and not error.full
+        except Exception as error:
+            failure = self._as_store_error(error)
+            patient = failure.temporary and not failure.full
             if patient and self._clock.elapsed(began) + wait <= self.store.store_patience:
                 again = min(2 * wait, 2.0)
                 self._loop.call_later(wait, self._append_in_thread, journals, batch, began, again)
                 return
-            self._fail(journals, error)
-        except Exception as error:
-            reason = f"its append raised {type(error).__name__}: {error}"
-            self._fail(journals, StoreError(self.store.where, reason))
+            self._fail(journals, failure)
         else:
             for journal, append, answer in zip(journals, batch, answers, strict=True):
                 journal.appended(append, answer)
@@ -396,6 +396,15 @@ class Writer:
         self._thread_commit = None
         if self._dirty:
             self._flush()
+
+    def _as_store_error(self, error: Exception) -> StoreError:
+        """What an append raised; a plug-in may raise anything."""
+        if isinstance(error, StoreError):
+            return error
+        reason = f"its append raised {type(error).__name__}: {error}"
+        failure = StoreError(self.store.where, reason)
+        failure.__cause__ = error
+        return failure
 
     def _fail(self, journals: list[Journal], error: StoreError) -> None:
         for journal in journals:

@@ -333,8 +333,29 @@ async def test_an_append_that_raises_something_else_is_an_error_of_the_store(
     store: WatchedStore,
 ):
     store._failures = [OSError(5, "Input/output error")]
-    with pytest.raises(StoreError, match="Input/output error"):
+    raised: BaseException | None = None
+    try:
         await execute(store, AsyncPipeline(steps=[_quiet("a"), _quiet("b")]))
+    except Exception as error:
+        raised = error
+    assert type(raised) is StoreError
+    assert "Input/output error" in str(raised)
+
+
+async def test_a_stream_over_an_append_that_raises_something_else_ends_with_an_error_too(
+    store: WatchedStore,
+):
+    store._failures = [OSError(5, "Input/output error")]
+    pipeline = AsyncPipeline(steps=[_quiet("a"), _quiet("b")])
+    raised: BaseException | None = None
+    try:
+        async with asyncio.timeout(5):
+            async for _ in context(store, pipeline).batches():
+                pass
+    except Exception as error:
+        raised = error
+    assert type(raised) is StoreError
+    assert "Input/output error" in str(raised)
 
 
 async def test_a_deposed_owner_appends_nothing_and_says_so(store: WatchedStore):
