@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import random
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
@@ -26,6 +27,7 @@ from runnable import (
     Stub,
     current,
 )
+from runnable.clock import Clock
 from runnable.config import load_services
 from runnable.context import AsyncPipelineContext
 from runnable.opening import Opening
@@ -609,3 +611,144 @@ async def test_a_run_that_has_ended_is_left_alone_by_a_wish_to_cancel(each_store
     await runnable.cancel(run.run_id)
     events = [event async for event in runnable.follow(run.run_id)]
     assert events[-1].type == "pipeline_completed"
+
+
+class Own(BaseException):
+    """Not an `Exception`: what pytest, trio and others raise to leave."""
+
+
+def _leaving_functions(error: type[BaseException]) -> list[Callable[[], Any]]:
+    def sync() -> None:
+        raise error
+
+    async def coroutine() -> None:
+        raise error
+
+    def generator() -> Iterator[str]:
+        yield "a"
+        raise error
+
+    async def async_generator() -> AsyncIterator[str]:
+        yield "a"
+        raise error
+
+    return [sync, coroutine, generator, async_generator]
+
+
+@pytest.mark.parametrize("which", range(4), ids=["sync", "async", "generator", "async generator"])
+@pytest.mark.parametrize("kind", [Pipeline, AsyncPipeline])
+def test_an_error_that_is_no_exception_is_a_failure_of_its_step(
+    kind: type[Pipeline] | type[AsyncPipeline],
+    which: int,
+    read_journal: Callable[[str], list[Record]],
+):
+    pipeline = kind(steps=[PythonTask(function=_leaving_functions(Own)[which], name="leaves")])
+    with pytest.raises(ExecutionFailedError) as raised:
+        if isinstance(pipeline, Pipeline):
+            pipeline.execute()
+        else:
+            asyncio.run(pipeline.execute())
+    assert isinstance(raised.value.__cause__, Own)
+    assert read_journal(raised.value.run_id)[-1].kind == "pipeline_error"
+
+
+async def test_a_run_that_ended_with_an_error_that_is_no_exception_can_be_resumed(
+    each_store: str,
+):
+    fails = [True]
+
+    async def leaves() -> None:
+        if fails[0]:
+            raise Own
+
+    pipeline = AsyncPipeline(steps=[AsyncPythonTask(function=leaves, name="leaves")])
+    run_id = f"left-{each_store}"
+    try:
+        events = [event.type async for event in pipeline.execute_stream(run_id=run_id)]
+    except Own:
+        events = []
+    fails[0] = False
+    assert (await pipeline.execute(resume=run_id)).status == "success"
+    assert events[-1] == "pipeline_error"
+
+
+class Backwards(Clock):
+    """A wall clock that goes back an hour each time it is looked at."""
+
+    def __init__(self) -> None:
+        super().__init__(random.Random(1))
+        self.at = 1_800_000_000_000_000
+
+    def now(self) -> int:
+        self.at -= 3_600_000_000
+        return self.at
+
+
+async def test_a_wall_clock_that_goes_back_makes_no_duration_negative_and_loses_nothing():
+    async def stream() -> AsyncIterator[int]:
+        for number in range(100):
+            yield number
+            await asyncio.sleep(0)
+
+    pipeline = AsyncPipeline(
+        steps=[AsyncPythonTask(function=stream, name="s", returns=["numbers"])]
+    )
+    services = partial(load_services, interactive_default="async-local")
+    context = AsyncPipelineContext(pipeline.return_dag(), services, Opening(), clock=Backwards())
+    run = await context.execute()
+    assert run.parameters["numbers"] == list(range(100))
+    duration = run.steps["s"].attempts[0].duration
+    assert duration is not None
+    assert 0 <= duration < 60
+
+
+class Ticking(Clock):
+    """Time that is made of how often it is asked for, and randomness from a seed."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(random.Random(seed))
+        self.ticks = 0
+
+    def now(self) -> int:
+        self.ticks += 1
+        return 1_800_000_000_000_000 + self.ticks
+
+    def monotonic(self) -> float:
+        self.ticks += 1
+        return self.ticks / 1_000_000
+
+    async def sleep(self, seconds: float) -> None:
+        self.ticks += int(seconds * 1_000_000)
+        await asyncio.sleep(0)
+
+
+async def test_the_same_seed_gives_the_same_journal_byte_for_byte(
+    configure: Callable[[str], object],
+    open_store: Callable[[], Any],
+    read_journal: Journal,
+):
+    configure("run-log-store:\n  type: buffered\n")
+
+    async def work() -> AsyncIterator[str]:
+        yield f"attempt {current().attempt}"
+        print("printed")
+        if current().attempt < 3:
+            raise LookupError("gone")
+
+    step = AsyncPythonTask(
+        function=work, name="work", returns=["text"], retries=2, backoff=runnable.Backoff(first=1)
+    )
+    pipeline = AsyncPipeline(steps=[step, Stub(name="later")])
+    services = partial(load_services, interactive_default="async-local")
+
+    async def journal(seed: int) -> tuple[str, list[bytes]]:
+        clock = Ticking(seed)
+        run = await AsyncPipelineContext(
+            pipeline.return_dag(), services, Opening(), clock=clock
+        ).execute()
+        lines = [r.to_line() for r in await asyncio.to_thread(read_journal, run.run_id)]
+        await asyncio.to_thread(lambda: open_store().delete_run(run.run_id))
+        return run.run_id, lines
+
+    assert await journal(7) == await journal(7)
+    assert (await journal(7))[0] != (await journal(8))[0]

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 import runnable
-from runnable import AsyncPipeline, AsyncPythonTask, Pipeline, PythonTask, Stub
-from runnable.exceptions import DefinitionError, GraphError, RunnableError
+from runnable import AsyncPipeline, AsyncPythonTask, Pipeline, PythonTask, Stub, blocking, current
+from runnable.exceptions import DefinitionError, GraphError, LimitError, RunnableError
 from runnable.records import Record
+from runnable.tasks import python
 
 Both = pytest.mark.parametrize("kind", [Pipeline, AsyncPipeline])
 Kind = type[Pipeline] | type[AsyncPipeline]
@@ -296,3 +297,87 @@ def test_the_default_store_lies_in_the_folder_current_at_the_call(
 def test_nothing_is_printed_by_a_pipeline_itself(capfd: pytest.CaptureFixture[str]):
     Pipeline(steps=[Stub(name="a")]).execute()
     assert capfd.readouterr() == ("", "")
+
+
+@Both
+@pytest.mark.parametrize("inside", ["sync", "async", "stream"])
+def test_a_task_may_run_a_pipeline_of_its_own(kind: Kind, inside: str):
+    def tell() -> str:
+        print("inner")
+        return current().run_id
+
+    steps = [PythonTask(function=tell, name="tell", returns=["told"])]
+
+    def sync() -> list[str]:
+        run = Pipeline(steps=steps).execute()
+        print("outer")
+        return [run.run_id, run.parameters["told"], current().run_id]
+
+    async def coroutine() -> list[str]:
+        run = await AsyncPipeline(steps=steps).execute()
+        print("outer")
+        return [run.run_id, run.parameters["told"], current().run_id]
+
+    async def stream() -> list[str]:
+        events = [event async for event in AsyncPipeline(steps=steps).execute_stream()]
+        print("outer")
+        last = events[-1].model_dump()
+        return [last["run_id"], last["outputs"]["told"], current().run_id]
+
+    function = {"sync": sync, "async": coroutine, "stream": stream}[inside]
+    outer = kind(steps=[PythonTask(function=function, name="outer", returns=["ids"])])
+
+    async def collect() -> list[Any]:
+        assert isinstance(outer, AsyncPipeline)
+        return [event async for event in outer.execute_stream()]
+
+    events: list[Any]
+    events = list(outer.execute_stream()) if isinstance(outer, Pipeline) else asyncio.run(collect())
+    ids = events[-1].outputs["ids"]
+    assert ids[0] == ids[1] != ids[2] == events[0].run_id
+    assert [event.text for event in events if event.type == "task_log"] == ["outer\n"]
+
+
+def test_sync_steps_that_run_pipelines_of_sync_steps_do_not_wait_for_each_other(
+    monkeypatch: pytest.MonkeyPatch, configure: Callable[[str], Path]
+):
+    configure("run-log-store:\n  type: buffered\n")
+    workers = blocking.Workers("few", 2)
+    monkeypatch.setattr(blocking, "FUNCTIONS", workers)
+    monkeypatch.setattr(python, "FUNCTIONS", workers)
+    both_run = threading.Barrier(2)
+
+    def one() -> int:
+        return 1
+
+    def outer() -> int:
+        both_run.wait(10)
+        inner = AsyncPipeline(steps=[PythonTask(function=one, name="one", returns=["v"])])
+
+        async def limited() -> int:
+            async with asyncio.timeout(5):
+                return (await inner.execute()).parameters["v"]
+
+        return asyncio.run(limited())
+
+    pipeline = AsyncPipeline(steps=[PythonTask(function=outer, name="outer", returns=["v"])])
+
+    async def main() -> list[int]:
+        runs = await asyncio.gather(*(pipeline.execute() for _ in range(2)))
+        return [run.parameters["v"] for run in runs]
+
+    assert asyncio.run(main()) == [1, 1]
+
+
+def test_a_run_has_at_most_1_000_parameters():
+    def give():  # noqa: ANN202
+        return tuple(range(600))
+
+    steps = [
+        PythonTask(function=give, name=name, returns=[f"{name}{number}" for number in range(600)])
+        for name in "ab"
+    ]
+    with pytest.raises(runnable.ExecutionFailedError) as raised:
+        Pipeline(steps=steps).execute()
+    assert isinstance(raised.value.__cause__, LimitError)
+    assert "1,000 allowed" in str(raised.value.__cause__)
