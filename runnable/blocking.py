@@ -13,6 +13,9 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 T = TypeVar("T")
 
+_DEPTH: Final = contextvars.ContextVar("runnable_worker_depth", default=0)
+"""How many functions on worker threads, each called by a run inside the one before, are above."""
+
 
 class Workers:
     """Daemon threads, started when needed, that call functions for event loops.
@@ -31,6 +34,7 @@ class Workers:
 
     def _forget(self) -> None:
         """Begin without threads, as a child does after a fork."""
+        self._below: Workers | None = None
         self._work: deque[Callable[[], None]] = deque()
         self._changed = threading.Condition()
         self._threads = self._idle = 0
@@ -64,8 +68,19 @@ class Workers:
         """
         call = Call[T](asyncio.get_running_loop())
         context = contextvars.copy_context()
-        self.submit(lambda: call.make(context, function))
+        depth = _DEPTH.get()
+        context.run(_DEPTH.set, depth + 1)
+        self._at(depth).submit(lambda: call.make(context, function))
         return call
+
+    def _at(self, depth: int) -> Workers:
+        """The threads for what functions on such threads call in turn: who waits blocks nobody."""
+        if depth == 0:
+            return self
+        with self._changed:
+            if self._below is None:
+                self._below = Workers(f"{self.name}-below", self.limit)
+        return self._below._at(depth - 1)
 
 
 class Call(Generic[T]):
@@ -74,13 +89,15 @@ class Call(Generic[T]):
     `over` is done when the function has ended, however it did; `result()` waits for that.
     """
 
-    __slots__ = ("_error", "_loop", "_value", "over")
+    __slots__ = ("_ended", "_error", "_loop", "_then", "_value", "over")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.over: asyncio.Future[None] = loop.create_future()
         self._error: BaseException | None = None
         self._value: Any = None
+        self._ended = False
+        self._then: Callable[[], None] | None = None
 
     def make(self, context: contextvars.Context, function: Callable[[], T]) -> None:
         """Make the call, in the thread."""
@@ -88,9 +105,21 @@ class Call(Generic[T]):
             self._value = context.run(function)
         except BaseException as error:
             self._error = error
+        self._ended = True
+        if self._then is not None:
+            self._then()
         # The loop may have been closed meanwhile; then nobody waits for the answer.
         with _closed_loop_ignored(self._loop):
             self._loop.call_soon_threadsafe(self._finish)
+
+    def when_over(self, wake: Callable[[], None]) -> None:
+        """Have `wake` called, from any thread, when the function has ended, loop or no loop.
+
+        It may be called twice; only the `wake` given last is called at all.
+        """
+        self._then = wake
+        if self._ended:
+            wake()
 
     def _finish(self) -> None:
         if not self.over.done():

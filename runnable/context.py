@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from pydantic_core import to_json
 
 from runnable import defaults
-from runnable.blocking import STORES, in_store_thread, iterate_beside, outlive, run_to_end
+from runnable.blocking import STORES, iterate_beside, outlive, run_to_end
 from runnable.capture import ROUTER
 from runnable.clock import Clock
 from runnable.engine import Engine
@@ -24,13 +24,12 @@ from runnable.exceptions import (
 from runnable.graph import Outcome
 from runnable.journal import Item, Journal, Writer
 from runnable.masking import Masker
-from runnable.nodes.task import outlast
 from runnable.opening import Opened, Opening
 from runnable.reading import OnDisconnect, Reading
 from runnable.runlog import RunLog
 from runnable.scope import CURRENT, Run, Scope
 from runnable.signals import SIGNALS
-from runnable.store import BaseRunLogStore, Owner
+from runnable.store import BaseRunLogStore
 from runnable.stream import Stream
 from runnable.tasks.base import cut, message_of, previews
 
@@ -216,7 +215,7 @@ class AsyncPipelineContext:
             self._journal.record("pipeline_cancelled", b',"reason":%b' % to_json(reason))
             if not interrupted:
                 raise
-        except Exception as error:
+        except BaseException as error:
             self._record_end(Outcome(error=error), scope)
             raise
         finally:
@@ -243,33 +242,14 @@ class AsyncPipelineContext:
     async def _close(self) -> None:
         """Append the end, whatever cancels come meanwhile, and give the lease back."""
         journal = self._journal
-        journal.release = not self._run.unfinished
+        unfinished = tuple(self._run.unfinished)
+        journal.release = not unfinished
         cancelled = await _commit_all(journal)
-        if journal.error is None and self._run.unfinished:
-            # The lease waits for threads that cannot be stopped; nobody waits for the lease.
-            releasing = asyncio.create_task(self._release_later())
-            _DETACHED.add(releasing)
-            releasing.add_done_callback(_forget_detached)
-        else:
-            journal.close()
+        journal.close(unfinished)
         if journal.reader is not None:
             journal.reader.close(journal.error)
         if cancelled is not None:
             raise cancelled
-
-    async def _release_later(self) -> None:
-        journal = self._journal
-        try:
-            await outlast(self._run, self._run.unfinished)
-        finally:
-            journal.close()
-            await in_store_thread(
-                self.services.run_log_store.lease,
-                self.run_id,
-                Owner.current(),
-                "release",
-                epoch=journal.lease.epoch,
-            )
 
     def _store_is_gone(self) -> None:
         self.cancel("its store failed")

@@ -40,7 +40,7 @@ RunnableError
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:
@@ -74,7 +74,18 @@ def first_line(problem: BaseException) -> str:
 
 
 class RunnableError(Exception):
-    """The base of every error that `runnable` raises."""
+    """The base of every error that `runnable` raises; it can be pickled and copied."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[RunnableError], args: tuple[Any, ...], facts: dict[str, Any]) -> Any:
+    """An error as it was: made of its sentence, since its class takes the facts."""
+    error = kind.__new__(kind, *args)
+    error.args = args  # `OSError`, under one of them, does not take them before `__init__`
+    error.__dict__.update(facts)
+    return error
 
 
 class DefinitionError(RunnableError, ValueError):

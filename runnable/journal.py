@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Final, cast
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from pydantic_core import to_json
 
@@ -199,12 +199,19 @@ class Journal:
     def on_cancel(self, reason: str) -> None:
         """What a wish to cancel does; the run's context sets it."""
 
-    def close(self) -> None:
-        """Give up the lease's renewal and the place among the writer's journals."""
+    def close(self, unfinished: Collection[Call[Any]] = ()) -> None:
+        """Give up the place among the writer's journals, and the lease.
+
+        Args:
+            unfinished: Calls that the lease waits for, up to the grace of 10 seconds.
+        """
+        self._writer.leave(self)
+        if unfinished and self.error is None:
+            KEEPER.release_after(self._held, unfinished, defaults.GRACE_SECONDS)
+            return
         if self.error is not None and not isinstance(self.error, LeaseLostError):
             KEEPER.orphan(self._held)
         KEEPER.drop(self._held)
-        self._writer.leave(self)
 
 
 def opening_record(run_id: str, seq: int, at: int, kind: str, rest: bytes, values: bytes) -> Record:

@@ -7,11 +7,12 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from runnable import defaults
+from runnable.blocking import Call
 from runnable.exceptions import LeaseLostError, StoreError
 from runnable.store import BaseRunLogStore, Owner
 
@@ -40,10 +41,21 @@ class Held:
     holder: Holder
     due: float
     watchers: set[Callable[[], None]] = field(default_factory=set[Callable[[], None]])
+    ends: float = math.inf
+    """When it is given back; the run has ended, and functions of it go on in threads."""
+    unfinished: set[Call[Any]] = field(default_factory=set[Call[Any]])
+
+    @property
+    def wanted(self) -> float:
+        """When the keeper has something to do for it."""
+        return min(self.due, self.ends)
 
 
 class LeaseKeeper:
-    """Renews each lease at a third of its life, from a daemon thread: a busy loop loses none."""
+    """Renews each lease at a third of its life, from a daemon thread: a busy loop loses none.
+
+    It also gives back the leases that outlive their runs, since functions go on in threads.
+    """
 
     def __init__(self) -> None:
         self._forget()
@@ -83,6 +95,25 @@ class LeaseKeeper:
             watchers, held.watchers = held.watchers, set()
         for wake in watchers:
             wake()
+
+    def release_after(self, held: Held, calls: Collection[Call[Any]], seconds: float) -> None:
+        """Give a lease back when those calls are over, or so many seconds from now.
+
+        Nobody waits for it, and it needs no loop: the run's may be gone before its threads are.
+        """
+        with self._changed:
+            held.ends, held.unfinished = time.monotonic() + seconds, set(calls)
+            if held.ends < self._wakes:
+                self._changed.notify()
+        for call in calls:
+            call.when_over(lambda call=call: self._is_over(held, call))
+
+    def _is_over(self, held: Held, call: Call[Any]) -> None:
+        with self._changed:
+            held.unfinished.discard(call)
+            if not held.unfinished:
+                held.ends = 0.0
+                self._changed.notify()
 
     def orphan(self, held: Held) -> None:
         """Nobody here runs under that lease any more, and the store cannot be told now."""
@@ -133,16 +164,29 @@ class LeaseKeeper:
                     self._changed.wait(seconds)
                 self._wakes = 0.0
             for held in due:
-                self._renew(held)
+                if held.ends <= time.monotonic():
+                    self._give_back(held)
+                else:
+                    self._renew(held)
 
     def _due(self) -> list[Held]:
         now = time.monotonic()
-        return [held for many in self._held.values() for held in many if held.due <= now]
+        return [held for many in self._held.values() for held in many if held.wanted <= now]
 
     def _next_due(self) -> float | None:
-        """Seconds until the next renewal; None if nothing is held."""
-        dues = [held.due for many in self._held.values() for held in many]
-        return max(0.0, min(dues) - time.monotonic()) if dues else None
+        """Seconds until something is to be done; None if nothing is held."""
+        times = [held.wanted for many in self._held.values() for held in many]
+        return max(0.0, min(times) - time.monotonic()) if times else None
+
+    def _give_back(self, held: Held) -> None:
+        try:
+            held.store.lease(held.run_id, Owner.current(), "release", epoch=held.epoch)
+        except LeaseLostError:
+            pass
+        except StoreError as error:
+            logger.warning("The lease of run %s was not given back: %s", held.run_id, error)
+            self.orphan(held)
+        self.drop(held)
 
     def _renew(self, held: Held) -> None:
         held.due = time.monotonic() + held.store.lease_seconds / 3

@@ -14,6 +14,7 @@ from pydantic import JsonValue
 from pydantic_core import from_json, to_json
 
 from runnable import defaults
+from runnable.blocking import Call
 from runnable.clock import Clock, iso
 from runnable.encoding import payload_of
 from runnable.exceptions import (
@@ -121,7 +122,7 @@ class Run:
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     thread: int = field(default_factory=get_ident)
     """The thread of the loop."""
-    unfinished: set[asyncio.Future[None]] = field(default_factory=set[asyncio.Future[None]])
+    unfinished: set[Call[Any]] = field(default_factory=set[Call[Any]])
     """Functions that go on in threads although nobody waits for them any more."""
     is_blocked: bool = False
     """A sync function runs on the loop's own thread: nobody may wait for the loop meanwhile."""
@@ -132,7 +133,7 @@ class Run:
 
     def with_sink(self, sink: Sink) -> Run:
         """The same run, with its events going elsewhere."""
-        return replace(self, sink=sink)
+        return replace(self, sink=sink, _posted=deque(), _deliver_comes=False)
 
     def put(self, head: Head, payload: object, size: int) -> bool:
         """Give a chunk or log line to the sink, from whatever thread."""

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import random
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from functools import partial
@@ -32,6 +33,7 @@ from runnable.config import load_services
 from runnable.context import AsyncPipelineContext
 from runnable.opening import Opening
 from runnable.records import Record
+from runnable.store import Owner
 
 Journal = Callable[[str], list[Record]]
 
@@ -427,8 +429,6 @@ async def test_leaving_does_not_wait_for_a_function_in_a_thread(
 async def test_the_lease_waits_for_a_function_in_a_thread(
     each_store: str, gate: threading.Event, open_store: Callable[[], Any]
 ):
-    from runnable.store import Owner
-
     started = threading.Event()
 
     def stuck() -> None:
@@ -501,7 +501,6 @@ async def test_a_finished_run_releases_its_lease_and_keeps_nothing(
 ):
     from runnable.journal import _WRITERS
     from runnable.leases import KEEPER
-    from runnable.store import Owner
 
     run = await AsyncPipeline(steps=[Stub(name="a")]).execute()
 
@@ -511,7 +510,7 @@ async def test_a_finished_run_releases_its_lease_and_keeps_nothing(
         return store.lease(run.run_id, Owner.current(), "look").live
 
     assert not await asyncio.to_thread(look)
-    assert _WRITERS == {}
+    assert not [loop for loop, _ in _WRITERS if loop is asyncio.get_running_loop()]
 
 
 async def test_a_tasks_own_context_variable_is_seen_by_the_steps_after_it():
@@ -752,3 +751,40 @@ async def test_the_same_seed_gives_the_same_journal_byte_for_byte(
 
     assert await journal(7) == await journal(7)
     assert (await journal(7))[0] != (await journal(8))[0]
+
+
+@pytest.mark.parametrize("ends", ["awaited", "left to the loop"])
+def test_the_lease_of_a_run_whose_loop_is_gone_still_waits_for_its_thread_and_then_ends(
+    ends: str,
+    gate: threading.Event,
+    open_store: Callable[[], Any],
+    caplog: pytest.LogCaptureFixture,
+):
+    started, finished = threading.Event(), threading.Event()
+
+    def stuck() -> None:
+        if not started.is_set():
+            started.set()
+            gate.wait()
+            finished.set()
+
+    pipeline = AsyncPipeline(steps=[PythonTask(function=stuck, name="stuck")])
+
+    async def main() -> None:
+        executing = asyncio.create_task(pipeline.execute(run_id="loopless"))
+        await asyncio.to_thread(started.wait)
+        if ends == "awaited":
+            executing.cancel()
+            await asyncio.wait([executing])
+
+    asyncio.run(main())
+    with pytest.raises(runnable.RunHeldError):
+        asyncio.run(pipeline.execute(resume="loopless"))
+    gate.set()
+    assert finished.wait(5)
+    store = open_store()
+    deadline = time.monotonic() + 5
+    while store.lease("loopless", Owner.current(), "look").live and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert asyncio.run(pipeline.execute(resume="loopless")).status == "success"
+    assert [record.getMessage() for record in caplog.records if record.name == "asyncio"] == []

@@ -225,9 +225,7 @@ async def test_several_runs_share_their_commits(store: WatchedStore):
             await current().emit("x")
             await asyncio.sleep(0)
 
-    pipeline = AsyncPipeline(
-        steps=[AsyncPythonTask(function=turns, name=name) for name in "abc"]
-    )
+    pipeline = AsyncPipeline(steps=[AsyncPythonTask(function=turns, name=name) for name in "abc"])
     runs = await asyncio.gather(*(execute(store, pipeline) for _ in range(10)))
     assert {run.status for run in runs} == {"success"}
     together = [len({entry.lease.run_id for entry in batch}) for batch in store._batches]

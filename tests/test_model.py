@@ -37,13 +37,17 @@ class Thing(Definition):
         ),
         (
             {"count": "many"},
-            "Thing: count – input should be a valid integer, unable to parse string as an "
-            + "integer (found 'many').",
+            (
+                "Thing: count – input should be a valid integer, unable to parse string as an "
+                "integer (found 'many')."
+            ),
         ),
         (
             {"count": -1, "other": 1},
-            "Thing: count – input should be greater than or equal to 0 (found -1); other – "
-            + "there is no such field.",
+            (
+                "Thing: count – input should be greater than or equal to 0 (found -1); other – "
+                "there is no such field."
+            ),
         ),
     ],
 )

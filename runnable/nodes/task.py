@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from runnable import defaults
 from runnable.backoff import wait_seconds
+from runnable.blocking import Call
 from runnable.graph import BaseNode, Graph, Outcome, Walker
 from runnable.scope import Run, Scope
 from runnable.tasks.base import BaseTaskType
@@ -47,7 +48,7 @@ class TaskNode(BaseNode):
         run = scope.run
         if (waiting := run.sink.commit()) is not None:
             await waiting
-        await outlast(run, run.unfinished if scope.abandoned else ())
+        await _outlast(run, run.unfinished if scope.abandoned else ())
         seconds = wait_seconds(self.task.backoff, scope.attempt, run.clock.random())
         if seconds:
             await run.clock.sleep(seconds)
@@ -87,18 +88,14 @@ class StubNode(BaseNode):
         return 1
 
 
-async def outlast(run: Run, unfinished: Iterable[asyncio.Future[None]]) -> None:
+async def _outlast(run: Run, unfinished: Iterable[Call[Any]]) -> None:
     """Wait for functions that go on in threads, up to the grace of 10 seconds."""
-    waiting = set(unfinished)
-    if waiting:
+    over = [call.over for call in unfinished]
+    if over:
         timer = asyncio.ensure_future(run.clock.sleep(defaults.GRACE_SECONDS))
+        everything = asyncio.ensure_future(asyncio.wait(over))
         try:
-            everything = asyncio.gather(*map(_ended, waiting))
             await asyncio.wait([timer, everything], return_when=asyncio.FIRST_COMPLETED)
-            everything.cancel()
         finally:
             timer.cancel()
-
-
-async def _ended(over: asyncio.Future[None]) -> None:
-    await asyncio.wait([over])
+            everything.cancel()

@@ -163,7 +163,9 @@ class BaseTaskType(TaskSettings, ABC):
             if run.cancelled or _is_cancelled():
                 raise
             return await self._failed(scope, error, inputs, began)
-        except (Exception, SystemExit) as error:
+        except BaseException as error:
+            if isinstance(error, KeyboardInterrupt) or _is_closed(error, run):
+                raise
             return await self._failed(scope, error, inputs, began)
         scope.record("task_completed", rest, values)
         return Attempt(outputs, metrics, inputs, None, False, duration)
@@ -341,6 +343,11 @@ def _digest(data: bytes) -> str:
 
 def _pickler() -> Any:
     return load("pickler", "pickle")()
+
+
+def _is_closed(error: BaseException, run: Run) -> bool:
+    """Whether the attempt's own coroutine is being closed, its loop gone."""
+    return isinstance(error, GeneratorExit) and not run.loop.is_running()
 
 
 def _is_cancelled() -> bool:

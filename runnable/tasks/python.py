@@ -302,8 +302,8 @@ def _note_unfinished(call: Call[Any], scope: Scope) -> None:
     if not call.over.done():
         scope.abandoned = True
         unfinished = scope.run.unfinished
-        unfinished.add(call.over)
-        call.over.add_done_callback(unfinished.discard)
+        unfinished.add(call)
+        call.over.add_done_callback(lambda _: unfinished.discard(call))
 
 
 __all__ = ["AsyncPythonTaskType", "PythonTaskType", "imported", "must_be_async"]

@@ -370,7 +370,7 @@ def test_sync_steps_that_run_pipelines_of_sync_steps_do_not_wait_for_each_other(
 
 
 def test_a_run_has_at_most_1_000_parameters():
-    def give():  # noqa: ANN202
+    def give():
         return tuple(range(600))
 
     steps = [
