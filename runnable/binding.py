@@ -181,7 +181,7 @@ class Gathered:
         return True
 
     def outputs(self, dump: Dump) -> dict[str, Parameter]:
-        """The values under the names in `returns`, by the rules for streams.
+        """The values under the names in `returns`, by the rules for streams; asked for once.
 
         Args:
             dump: Pickles the value of a `pickled` name.
@@ -194,6 +194,7 @@ class Gathered:
         """
         returns = self._returns
         values, places = self._named() or self._positioned()
+        self.close()  # a large value is not kept twice while it is encoded
         columns = zip(returns, values, places, strict=True)
         return {
             one.name: _output(value, one, _UNKNOWN, place, dump, _no_warning)

@@ -73,8 +73,12 @@ class StreamValue:
         self._file.seek(0)
         if self._mixed:
             return list(self._chunks())
-        whole = self._file.read()
-        return whole if self._sort == "bytes" else whole.decode(errors="surrogatepass")
+        if self._sort == "bytes":
+            return self._file.read()
+        if isinstance(self._file, io.BytesIO):
+            with self._file.getbuffer() as whole:  # which copies nothing
+                return str(whole, errors="surrogatepass")
+        return self._file.read().decode(errors="surrogatepass")
 
     def close(self) -> None:
         """Forget the chunks, and remove the temporary file if there is one."""
