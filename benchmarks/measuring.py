@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple, TypeVar
 
+from runnable import defaults
 from runnable.extensions.run_log_store.buffered import BufferedRunLogStore
 
 K = TypeVar("K")
@@ -224,12 +225,17 @@ def in_turn(
     return measured
 
 
+_OVER: Final[tuple[defaults.Status, ...]] = ("success", "fail", "cancelled", "interrupted")
+"""What a run may be that nobody holds."""
+
+
 def _tidy() -> None:
     """Free what the work before has left, which would slow down the one after it."""
     memory = BufferedRunLogStore()
-    while runs := memory.list_runs(limit=1_000):
-        for run in runs:
-            memory.delete_run(run.run_id)
+    for status in _OVER:
+        while runs := memory.list_runs(limit=1_000, status=status):
+            for run in runs:
+                memory.delete_run(run.run_id)
     gc.collect()
 
 
