@@ -17,8 +17,13 @@ class Signals:
     """The handlers of this process: put in place of Python's own defaults alone, and put back."""
 
     def __init__(self) -> None:
-        self._cancels: list[Callable[[str], None]] = []
         self._replaced: dict[signal.Signals, Any] = {}
+        self._forget()
+
+    def _forget(self) -> None:
+        """Have no run, and the handlers from before, as a child has after a fork."""
+        self._put_back()
+        self._cancels: list[Callable[[str], None]] = []
         self.caught: signal.Signals | None = None
         """The signal that is ending the runs."""
         self.inline = False
@@ -60,7 +65,8 @@ class Signals:
         self._cancels.append(cancel)
 
     def _leave(self, cancel: Callable[[str], None]) -> signal.Signals | None:
-        self._cancels.remove(cancel)
+        if cancel in self._cancels:  # not in a forked child that leaves its parent's frames
+            self._cancels.remove(cancel)
         if not self._cancels:
             self._put_back()
         return self.caught
@@ -94,3 +100,5 @@ class Signals:
 
 SIGNALS: Final = Signals()
 """The ones of this process."""
+
+os.register_at_fork(after_in_child=SIGNALS._forget)  # pyright: ignore[reportPrivateUsage]

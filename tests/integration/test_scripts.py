@@ -359,6 +359,37 @@ def test_the_second_signal_ends_the_script_at_once(
     assert run_log(own_folder, "stopped").status in ("interrupted", "cancelled")
 
 
+@pytest.mark.parametrize("context", ["Pipeline", "AsyncPipeline"])
+def test_a_process_forked_by_a_step_ends_by_the_signal_as_any_other(
+    own_folder: Path, context: str
+) -> None:
+    code = f"""
+        import multiprocessing
+
+        def sleep(ready):
+            ready.set()
+            time.sleep(60)
+
+        def fork() -> int:
+            context = multiprocessing.get_context("fork")
+            ready = context.Event()
+            child = context.Process(target=sleep, args=(ready,))
+            child.start()
+            ready.wait()
+            child.terminate()
+            child.join()
+            return child.exitcode
+
+        steps = [PythonTask(function=fork, name="fork", returns=["code"])]
+        running = {context}(steps=steps).execute()
+        log = asyncio.run(running) if asyncio.iscoroutine(running) else running
+        say(log.parameters["code"])
+    """
+    ended = run(own_folder, code)
+    assert ended.stdout.splitlines()[-1] == str(-signal.SIGTERM)
+    assert "Traceback" not in ended.stderr
+
+
 def test_a_handler_of_the_users_own_stays(own_folder: Path) -> None:
     done = run(
         own_folder,
