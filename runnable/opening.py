@@ -189,6 +189,8 @@ class Opening(NamedTuple):
         for path, digest in graph.digests.items():
             if before.get(path, digest) != digest:
                 logger.warning("Resuming %s: the function of step %r has changed.", run_id, path)
+        if self.run_id and self.run_id != run_id:
+            logger.warning("Resuming %s: the given run_id %r is ignored.", run_id, self.run_id)
         if self.tag and self.tag != history.tag:
             logger.warning(
                 "Resuming %s: its tag stays %r; the given %r is ignored.",

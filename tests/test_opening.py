@@ -355,11 +355,14 @@ def test_parameters_and_tag_stay_those_of_the_first_life(caplog: pytest.LogCaptu
     run_id = failed_run(pipeline, parameters={"x": [1], "y": 1}, tag="first")
     switch.on = True
     with caplog.at_level(logging.WARNING, "runnable"):
-        run = pipeline.execute({"x": [2], "y": 1, "z": 1}, resume=run_id, tag="second")
-    assert run.tag == "first"
+        run = pipeline.execute(
+            {"x": [2], "y": 1, "z": 1}, resume=run_id, run_id="another", tag="second"
+        )
+    assert (run.run_id, run.tag) == (run_id, "first")
     assert run.parameters["shown"] == {"x": [1], "y": 1, "v": "on"}
     warnings = [record.getMessage() for record in caplog.records]
-    assert len(warnings) == 3
+    assert len(warnings) == 4
+    assert any("the given run_id 'another' is ignored" in text for text in warnings)
     assert any("tag stays 'first'; the given 'second' is ignored" in text for text in warnings)
     assert any("the parameter 'x' stays" in text for text in warnings)
     assert any("the parameter 'z'" in text for text in warnings)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 import tomllib
 from collections.abc import Iterator
-from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -140,7 +139,5 @@ def test_the_table_is_what_the_package_registers() -> None:
 
 @pytest.mark.parametrize(("group", "name"), BUILT_IN)
 def test_stevedore_finds_what_the_table_has(group: str, name: str) -> None:
-    if not any(point.value.startswith("runnable.") for point in entry_points(group=group)):
-        pytest.skip("the package is not installed here")
     manager: DriverManager[object] = DriverManager(namespace=group, name=name, invoke_on_load=False)
     assert manager.driver is plugins.load(group, name)

@@ -84,7 +84,9 @@ class StoreLaw:
     @pytest.fixture
     def store(self) -> BaseRunLogStore:
         """An empty store; to be overridden."""
-        raise NotImplementedError
+        raise NotImplementedError(
+            f"{type(self).__name__} has no fixture 'store'. Define one that gives an empty store."
+        )
 
     def again(self, store: BaseRunLogStore) -> BaseRunLogStore:
         """Another object for the same place, as another part of a program would make it."""
