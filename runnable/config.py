@@ -94,6 +94,12 @@ def load_services(
     )
 
 
+def load_store(configuration_file: str = "") -> BaseRunLogStore:
+    """The run-log store of a configuration, found from the folder current now."""
+    services = load_services(configuration_file, interactive_default="async-local")
+    return services.run_log_store
+
+
 def _sections(
     configuration_file: str, environ: Mapping[str, str], folder: Path
 ) -> dict[str, Section]:

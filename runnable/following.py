@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
+from contextlib import aclosing
 from itertools import islice
 from typing import Final
 
-from runnable.blocking import in_store_thread
+from runnable.blocking import STORES, Call, in_store_thread
 from runnable.exceptions import RunInterruptedError
 from runnable.leases import KEEPER
 from runnable.records import Record, after
@@ -17,6 +18,8 @@ PAGE: Final = 256
 """Records that are read at once; a batch of chunks counts as one."""
 LOOK_SECONDS: Final = 0.05
 """How long to wait for another process's run before its journal is looked at again."""
+INTERRUPTED_LOOK_SECONDS: Final = 0.5
+"""The same for a run that nobody holds, and that a resume may go on with."""
 
 
 async def follow_records(
@@ -36,14 +39,39 @@ async def follow_records(
         RunNotFoundError: If there is no such run.
         RunInterruptedError: If its owner is gone before the end, unless `wait`.
     """
+    async with aclosing(follow_pages(store, run_id, seq, wait=wait)) as pages:
+        async for page in pages:
+            for record in page:
+                yield record
+
+
+async def follow_pages(
+    store: BaseRunLogStore, run_id: str, seq: int, *, wait: bool, idle: float | None = None
+) -> AsyncGenerator[list[Record], None]:
+    """What `follow_records` gives, as many records at once as there are.
+
+    Args:
+        store: Where the run is.
+        run_id: The run.
+        seq: The last seq that is known already; 0 for all.
+        wait: Whether to wait for a resume when the owner is gone.
+        idle: After so many seconds without a record an empty page is given; None for never.
+
+    Raises:
+        RunNotFoundError: If there is no such run.
+        RunInterruptedError: If its owner is gone before the end, unless `wait`.
+    """
+    clock = asyncio.get_running_loop().time
+    given = clock()
     while True:
         watch = _Watch(store, run_id)
         try:
             while True:
                 page = await in_store_thread(_page, store, run_id, seq)
-                for record in page:
-                    seq = record.last
-                    yield record
+                if page:
+                    seq = page[-1].last
+                    yield page
+                    given = clock()
                 if len(page) == PAGE:
                     continue
                 lease = await in_store_thread(store.lease, run_id, Owner.current(), "look")
@@ -51,7 +79,11 @@ async def follow_records(
                     continue
                 if _is_over(lease, wait=wait):
                     return
-                if not await watch.changed():
+                if idle is not None and clock() - given >= idle:
+                    yield []
+                    given = clock()
+                left = None if idle is None else max(0.0, given + idle - clock())
+                if not await watch.changed(left, is_live=lease.live):
                     break
         finally:
             watch.close()
@@ -86,12 +118,22 @@ class _Watch:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._changed.set)
 
-    async def changed(self) -> bool:
-        """Wait; False when whoever runs it here has closed it, so that it must be found anew."""
+    async def changed(self, seconds: float | None, *, is_live: bool) -> bool:
+        """Wait; False when whoever runs it here has closed it, so that it must be found anew.
+
+        Args:
+            seconds: Wait no longer than that; None for as long as it takes.
+            is_live: Whether somebody holds the run.
+        """
         if self._held is None:
-            await in_store_thread(self._store.wait, LOOK_SECONDS)
+            pause = LOOK_SECONDS if is_live else INTERRUPTED_LOOK_SECONDS
+            await _LOOKS.wait(self._store, pause)
             return KEEPER.find(self._run_id, self._store) is None
-        await self._changed.wait()
+        try:
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+        except TimeoutError:
+            return True
         self._changed.clear()
         return KEEPER.find(self._run_id, self._store) is self._held
 
@@ -101,4 +143,25 @@ class _Watch:
             KEEPER.unwatch(self._held, self._wake)
 
 
-__all__ = ["follow_records"]
+class _Looks:
+    """The waits for other processes' appends: one a loop, a store and a pause, for all readers."""
+
+    def __init__(self) -> None:
+        self._under_way: dict[tuple[asyncio.AbstractEventLoop, str, float], Call[None]] = {}
+
+    async def wait(self, store: BaseRunLogStore, seconds: float) -> None:
+        """Wait until something may have been appended, or so many seconds."""
+        key = asyncio.get_running_loop(), store.where, seconds
+        look = self._under_way.get(key)
+        if look is None or look.over.done():
+            for loop, where, pause in [*self._under_way]:
+                if loop.is_closed():
+                    del self._under_way[loop, where, pause]
+            look = self._under_way[key] = STORES.call(lambda: store.wait(seconds))
+            look.over.add_done_callback(lambda _: self._under_way.pop(key, None))
+        await asyncio.wait([look.over])
+
+
+_LOOKS: Final = _Looks()
+
+__all__ = ["follow_pages", "follow_records"]

@@ -1,14 +1,18 @@
-"""Events as server-sent events, for FastAPI's `EventSourceResponse`."""
+"""Events as server-sent events: of a stream that is read, and of a run that is attached to."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from runnable.blocking import in_store_thread
+from runnable.config import load_store
 from runnable.events import PipelineEvent, PipelineStartedEvent, UnknownEvent
+from runnable.names import check_run_id
 
 if TYPE_CHECKING:
     from fastapi.sse import ServerSentEvent
+    from starlette.responses import Response
 
 
 def event_source(stream: AsyncIterator[PipelineEvent | UnknownEvent]) -> EventSource:
@@ -54,11 +58,46 @@ class EventSource:
             await close()
 
 
+async def attach(
+    run_id: str, last_event_id: str | None = None, *, configuration_file: str = ""
+) -> Response:
+    """The rest of a run, live to its end, for a browser's `EventSource` that comes (again).
+
+    The response tells each event that follows the one of that id, once, with `retry:` first and a
+    comment every 15 seconds in which nothing happens. It ends with the run; past the end of a run
+    that is over it is an empty 204, on which an `EventSource` asks no more. A run whose owner died
+    is waited for. An id that the journal does not reach any more, since the power was lost, counts
+    as the end of its epoch; what is no id of an event counts as none, and all events are told.
+
+    Args:
+        run_id: The run, in whatever process.
+        last_event_id: The request's `Last-Event-ID`, as it came; None or empty for all events.
+        configuration_file: The configuration that names the store.
+
+    Raises:
+        RunNotFoundError: If the store has no such run; a 404 is the answer to that.
+        ImportError: If FastAPI is not installed: `pip install 'runnable[server]'`.
+    """
+    try:
+        from starlette.responses import Response
+
+        from runnable import attaching
+    except ImportError as error:
+        raise ImportError(_MISSING) from error
+    run_id = check_run_id(run_id)
+    store = await in_store_thread(load_store, configuration_file)
+    at = await in_store_thread(attaching.place, store, run_id, last_event_id or "")
+    if at.is_end:
+        return Response(status_code=204, headers=attaching.HEADERS)
+    return attaching.AttachedResponse(attaching.frames(store, run_id, at))
+
+
+_MISSING: Final = "Server-sent events need FastAPI. Install it with: pip install 'runnable[server]'"
+
+
 def _server_sent_event() -> type[ServerSentEvent]:
     try:
         from fastapi.sse import ServerSentEvent
     except ImportError as error:
-        raise ImportError(
-            "Server-sent events need FastAPI. Install it with: pip install 'runnable[server]'"
-        ) from error
+        raise ImportError(_MISSING) from error
     return ServerSentEvent

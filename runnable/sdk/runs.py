@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from runnable.blocking import in_store_thread
-from runnable.config import load_services
+from runnable.config import load_store
 from runnable.exceptions import InputError, RunInterruptedError
 from runnable.following import follow_records
 from runnable.leases import KEEPER
@@ -37,7 +35,7 @@ async def follow(
     """
     if after < 0:
         raise InputError(f"after is {after}; it is a seq, so 0 or more.")
-    store = await in_store_thread(_store, configuration_file)
+    store = await in_store_thread(load_store, configuration_file)
     records = follow_records(store, check_run_id(run_id), after, wait=wait)
     async with aclosing(records) as following:
         async for record in following:
@@ -59,7 +57,7 @@ async def cancel(run_id: str, *, configuration_file: str = "") -> None:
     run_id = check_run_id(run_id)
 
     def ask() -> tuple[BaseRunLogStore, Lease]:
-        store = _store(configuration_file)
+        store = load_store(configuration_file)
         asked = store.lease(
             run_id, Owner.current(), "cancel", reason="runnable.cancel asked for it"
         )
@@ -71,8 +69,3 @@ async def cancel(run_id: str, *, configuration_file: str = "") -> None:
         KEEPER.hurry(held)
     elif not lease.live and lease.ended is None:
         raise RunInterruptedError(run_id)
-
-
-def _store(configuration_file: str) -> BaseRunLogStore:
-    load = partial(load_services, configuration_file, interactive_default="async-local")
-    return load(folder=Path.cwd()).run_log_store

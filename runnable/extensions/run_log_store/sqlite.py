@@ -183,7 +183,9 @@ class SQLiteRunLogStore(BaseRunLogStore):
         if verb == "look":
             with self.database.reading() as connection:
                 return change(connection)
-        return self.database.transact(change)
+        # An epoch that was lost with the power would be given again, and with it the ids that
+        # clients were told: they would miss what has their number now.
+        return self.database.transact(change, outlives_power=verb == "take")
 
     def put_blob(self, run_id: str, data: bytes) -> str:
         """Keep bytes beside the run; see the base class."""

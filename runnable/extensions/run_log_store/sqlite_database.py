@@ -143,12 +143,15 @@ class Database:
         self._note(size)
         return answers
 
-    def transact(self, work: Callable[[Connection], T], size: int = 0) -> T:
+    def transact(
+        self, work: Callable[[Connection], T], size: int = 0, *, outlives_power: bool = False
+    ) -> T:
         """Call `work` in a write transaction, waiting up to 30 s for other writers.
 
         Args:
             work: What to do; it may be called again if the database turns out to be busy.
             size: How many bytes it writes, if they are many.
+            outlives_power: Whether it must outlive a loss of power, whatever other commits do.
 
         Raises:
             StoreError: If the database fails, or stays busy.
@@ -159,9 +162,17 @@ class Database:
                 self._check_version(connection)
                 return work(connection)
 
+        def in_lasting_transaction(connection: Connection) -> T:
+            connection.execute("PRAGMA synchronous=FULL")
+            try:
+                return in_transaction(connection)
+            finally:
+                connection.execute(f"PRAGMA synchronous={self._synchronous}")
+
         if self._pressed:
             self._relieve()
-        answer = self._patiently(self.side, in_transaction)
+        transact = in_lasting_transaction if outlives_power else in_transaction
+        answer = self._patiently(self.side, transact)
         self._note(size)
         return answer
 
