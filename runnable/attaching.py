@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import aclosing
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from pydantic_core import from_json
@@ -97,7 +98,7 @@ def place_among(lives: Sequence[Life], last: int, seen: Place) -> Place:
     known = [*zip(lives, [*ends, max(last, lives[-1].start)], strict=True)]
     life, end = next((one for one in reversed(known) if one[0].epoch <= seen.epoch), known[0])
     seq = end if life.epoch < seen.epoch else min(seen.seq, end)
-    epoch = next((one.epoch for one in reversed(lives) if one.start <= seq), life.epoch)
+    epoch = next((one.epoch for one in reversed(lives) if one.start <= seq), lives[0].epoch)
     return Place(seq, epoch)
 
 
@@ -129,15 +130,25 @@ def _bodies(page: Iterable[Record], epoch: int) -> Iterator[bytes]:
     size = 0
     for record in page:
         epoch = _epoch_after((record,), epoch)
-        for seq, kind, event in record.wire():
-            frame = b"event: %b\ndata: %b\nid: %d-%d\n\n" % (kind.encode(), event, epoch, seq)
-            waiting.append(frame)
-            size += len(frame)
-            if size > FLUSH_BYTES:
-                yield b"".join(waiting)
-                waiting, size = [], 0
+        told = _frames_of(epoch, record)
+        waiting.append(told)
+        size += len(told)
+        if size > FLUSH_BYTES:
+            yield b"".join(waiting)
+            waiting, size = [], 0
     if waiting:
         yield b"".join(waiting)
+
+
+# The readers of one live run ask for the same batches at about the same time.
+@lru_cache(maxsize=16)
+def _frames_of(epoch: int, record: Record) -> bytes:
+    return b"".join(
+        [
+            b"event: %b\ndata: %b\nid: %d-%d\n\n" % (kind.encode(), event, epoch, seq)
+            for seq, kind, event in record.wire()
+        ]
+    )
 
 
 def _epoch_after(records: Iterable[Record], epoch: int) -> int:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing
+from collections import deque
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing, suppress
 from itertools import islice
 from typing import Final
 
@@ -16,6 +17,8 @@ from runnable.store import BaseRunLogStore, Lease, Owner
 
 PAGE: Final = 256
 """Records that are read at once; a batch of chunks counts as one."""
+FRESH: Final = 64
+"""Appends of a live run that wait in memory for one follower; past that it reads the store."""
 LOOK_SECONDS: Final = 0.05
 """How long to wait for another process's run before its journal is looked at again."""
 INTERRUPTED_LOOK_SECONDS: Final = 0.5
@@ -67,23 +70,27 @@ async def follow_pages(
         watch = _Watch(store, run_id)
         try:
             while True:
-                page = await in_store_thread(_page, store, run_id, seq)
+                page = watch.take(seq)
+                if page is None:
+                    page = await in_store_thread(_page, store, run_id, seq)
                 if page:
                     seq = page[-1].last
                     yield page
                     given = clock()
-                if len(page) == PAGE:
                     continue
-                lease = await in_store_thread(store.lease, run_id, Owner.current(), "look")
-                if lease.seq > seq:
-                    continue
-                if _is_over(lease, wait=wait):
-                    return
+                is_live = watch.is_on
+                if not is_live:
+                    lease = await in_store_thread(store.lease, run_id, Owner.current(), "look")
+                    if lease.seq > seq:
+                        continue
+                    if _is_over(lease, wait=wait):
+                        return
+                    is_live = lease.live
                 if idle is not None and clock() - given >= idle:
                     yield []
                     given = clock()
                 left = None if idle is None else max(0.0, given + idle - clock())
-                if not await watch.changed(left, is_live=lease.live):
+                if not await watch.changed(left, is_live=is_live):
                     break
         finally:
             watch.close()
@@ -105,18 +112,49 @@ def _page(store: BaseRunLogStore, run_id: str, seq: int) -> list[Record]:
 
 
 class _Watch:
-    """Waits until something may have been appended to a run."""
+    """What is appended to a run: handed over by its journal here, or to be looked for.
+
+    A follower that falls behind reads the store again: the journal waits for nobody.
+    """
 
     def __init__(self, store: BaseRunLogStore, run_id: str) -> None:
         self._store, self._run_id = store, run_id
         self._loop, self._changed = asyncio.get_running_loop(), asyncio.Event()
+        self._fresh: deque[Sequence[Record]] = deque()
+        self._is_behind, self._is_woken, self._is_gone = True, False, False
         self._held = KEEPER.find(run_id, store)
-        if self._held is not None and not KEEPER.watch(self._held, self._wake):
+        if self._held is not None and not KEEPER.watch(self._held, self._tell):
             self._held = None
 
-    def _wake(self) -> None:
-        if not self._loop.is_closed():
+    @property
+    def is_on(self) -> bool:
+        """Whether the run's journal is here, and hands over what is appended."""
+        return self._held is not None and not self._is_gone
+
+    def _tell(self, records: Sequence[Record]) -> None:
+        """Called by the journal, on its own thread."""
+        if not records:
+            self._is_gone = True
+        elif len(self._fresh) < FRESH:
+            self._fresh.append(records)
+        else:
+            self._is_behind = True
+        if not self._is_woken and not self._loop.is_closed():
+            self._is_woken = True
             self._loop.call_soon_threadsafe(self._changed.set)
+
+    def take(self, seq: int) -> list[Record] | None:
+        """What was handed over after that seq; None if the store must be read."""
+        self._is_woken = False  # before the first is taken: what comes later wakes anew
+        self._changed.clear()
+        if not self.is_on or self._is_behind:
+            self._fresh.clear()
+            self._is_behind = False
+            return None
+        taken: list[Record] = []
+        while self._fresh:
+            taken += self._fresh.popleft()
+        return list(after(taken, seq))
 
     async def changed(self, seconds: float | None, *, is_live: bool) -> bool:
         """Wait; False when whoever runs it here has closed it, so that it must be found anew.
@@ -129,18 +167,16 @@ class _Watch:
             pause = LOOK_SECONDS if is_live else INTERRUPTED_LOOK_SECONDS
             await _LOOKS.wait(self._store, pause)
             return KEEPER.find(self._run_id, self._store) is None
-        try:
-            async with asyncio.timeout(seconds):
-                await self._changed.wait()
-        except TimeoutError:
-            return True
-        self._changed.clear()
-        return KEEPER.find(self._run_id, self._store) is self._held
+        if not self._is_gone:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._changed.wait()
+        return not self._is_gone
 
     def close(self) -> None:
         """Wait no more."""
         if self._held is not None:
-            KEEPER.unwatch(self._held, self._wake)
+            KEEPER.unwatch(self._held, self._tell)
 
 
 class _Looks:

@@ -163,8 +163,8 @@ class Journal:
         if self.reader is not None:
             self.reader.put(self.moving, self.committed - append.expected)
         if self._held.watchers:
-            for wake in self._held.watchers:
-                wake()
+            for tell in self._held.watchers:
+                tell(append.records)
 
     def _let_go_on(self) -> None:
         """Wake whoever waits for no more than what is committed."""

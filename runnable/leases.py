@@ -7,16 +7,21 @@ import math
 import os
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from runnable import defaults
 from runnable.blocking import Call
 from runnable.exceptions import LeaseLostError, StoreError
+from runnable.records import Record
 from runnable.store import BaseRunLogStore, Owner
 
 logger = logging.getLogger(defaults.LOGGER_NAME)
+
+
+Watcher = Callable[[Sequence[Record]], None]
+"""Called, from any thread, with what was appended; with nothing when no more comes from here."""
 
 
 class Holder(Protocol):
@@ -40,7 +45,7 @@ class Held:
     epoch: int
     holder: Holder
     due: float
-    watchers: set[Callable[[], None]] = field(default_factory=set[Callable[[], None]])
+    watchers: set[Watcher] = field(default_factory=set[Watcher])
     ends: float = math.inf
     """When it is given back; the run has ended, and functions of it go on in threads."""
     unfinished: set[Call[Any]] = field(default_factory=set[Call[Any]])
@@ -93,8 +98,8 @@ class LeaseKeeper:
             else:
                 self._held.pop(held.run_id, None)
             watchers, held.watchers = held.watchers, set()
-        for wake in watchers:
-            wake()
+        for tell in watchers:
+            tell(())
 
     def release_after(self, held: Held, calls: Collection[Call[Any]], seconds: float) -> None:
         """Give a lease back when those calls are over, or so many seconds from now.
@@ -136,18 +141,18 @@ class LeaseKeeper:
                     return held
         return None
 
-    def watch(self, held: Held, wake: Callable[[], None]) -> bool:
-        """Have `wake` called, from any thread, after each append; False if it is held no more."""
+    def watch(self, held: Held, tell: Watcher) -> bool:
+        """Have `tell` called after each append; False if the lease is held no more."""
         with self._changed:
             if held not in self._held.get(held.run_id, []):
                 return False
-            held.watchers = held.watchers | {wake}
+            held.watchers = held.watchers | {tell}
             return True
 
-    def unwatch(self, held: Held, wake: Callable[[], None]) -> None:
+    def unwatch(self, held: Held, tell: Watcher) -> None:
         """Call that one no more."""
         with self._changed:
-            held.watchers = held.watchers - {wake}
+            held.watchers = held.watchers - {tell}
 
     def hurry(self, held: Held) -> None:
         """Renew that lease now: a wish to cancel may wait for it."""

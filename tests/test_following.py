@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from runnable import AsyncPipeline, AsyncPythonTask, Pipeline, PythonTask, Stub, follow
+from runnable import AsyncPipeline, AsyncPythonTask, Pipeline, PythonTask, Stub, follow, following
 from runnable.events import UnknownEvent
 from runnable.exceptions import (
     ExecutionFailedError,
@@ -301,3 +301,41 @@ async def _types(run_id: str) -> list[str]:
 def test_a_run_of_a_sync_pipeline_can_be_followed(each_store: str):
     run = Pipeline(steps=[Stub(name="a")]).execute()
     assert len(asyncio.run(all_of(run.run_id))) == 4
+
+
+async def test_a_follower_that_falls_behind_reads_on_from_the_store(
+    each_store: str, monkeypatch: pytest.MonkeyPatch
+):
+    """More is appended while it is away than waits for it in memory; nothing is lost, or twice."""
+    monkeypatch.setattr(following, "FRESH", 3)
+    begun, go_on, written = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def write() -> AsyncIterator[str]:
+        yield "first"
+        begun.set()
+        await go_on.wait()
+        for number in range(40):
+            yield str(number)
+            await asyncio.sleep(0.003)
+        written.set()
+        yield "last"
+
+    run_id = f"behind-{each_store}"
+    pipeline = AsyncPipeline(steps=[AsyncPythonTask(function=write, name="write")])
+    running = asyncio.create_task(pipeline.execute(run_id=run_id))
+    await begun.wait()
+    seqs: list[int] = []
+    async with aclosing(follow(run_id)) as events:
+        async for event in events:
+            seqs.append(event.seq)
+            if event.type == "task_chunk" and not go_on.is_set():
+                # Its watch is on from the page after this one, which there is no more of yet.
+                reading = asyncio.ensure_future(anext(events))
+                await asyncio.sleep(0)
+                go_on.set()
+                seqs.append((await reading).seq)
+                await written.wait()
+    await running
+
+    assert seqs == [*range(1, len(seqs) + 1)]
+    assert len(seqs) == len(await all_of(run_id))

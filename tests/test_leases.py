@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -100,10 +101,10 @@ def test_a_held_run_is_found_by_its_store_alone(keeper: LeaseKeeper, run_id: str
     assert keeper.find(run_id, store) is None
 
 
-def test_who_watches_is_woken_when_the_run_is_given_up(keeper: LeaseKeeper, run_id: str) -> None:
+def test_who_watches_is_told_when_the_run_is_given_up(keeper: LeaseKeeper, run_id: str) -> None:
     held = keeper.hold(opened(run_id, lease=60), run_id, 1, Holder())
-    woken = threading.Event()
-    assert keeper.watch(held, woken.set)
+    told: list[Sequence[Record]] = []
+    assert keeper.watch(held, told.append)
     keeper.drop(held)
-    assert woken.is_set()
-    assert not keeper.watch(held, woken.set)
+    assert told == [()]
+    assert not keeper.watch(held, told.append)
