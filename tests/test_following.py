@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from runnable import AsyncPipeline, AsyncPythonTask, Pipeline, PythonTask, Stub, follow, following
-from runnable.events import UnknownEvent
+from runnable.events import TaskChunkEvent, UnknownEvent
 from runnable.exceptions import (
     ExecutionFailedError,
     InputError,
@@ -309,6 +309,7 @@ async def test_a_follower_that_falls_behind_reads_on_from_the_store(
     """More is appended while it is away than waits for it in memory; nothing is lost, or twice."""
     monkeypatch.setattr(following, "FRESH", 3)
     begun, go_on, written = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    is_back, is_read = asyncio.Event(), asyncio.Event()
 
     async def write() -> AsyncIterator[str]:
         yield "first"
@@ -318,7 +319,9 @@ async def test_a_follower_that_falls_behind_reads_on_from_the_store(
             yield str(number)
             await asyncio.sleep(0.003)
         written.set()
+        await is_back.wait()
         yield "last"
+        await is_read.wait()
 
     run_id = f"behind-{each_store}"
     pipeline = AsyncPipeline(steps=[AsyncPythonTask(function=write, name="write")])
@@ -328,13 +331,16 @@ async def test_a_follower_that_falls_behind_reads_on_from_the_store(
     async with aclosing(follow(run_id)) as events:
         async for event in events:
             seqs.append(event.seq)
+            if isinstance(event, TaskChunkEvent) and event.chunk == "last":
+                is_read.set()
             if event.type == "task_chunk" and not go_on.is_set():
                 # Its watch is on from the page after this one, which there is no more of yet.
                 reading = asyncio.ensure_future(anext(events))
                 await asyncio.sleep(0)
                 go_on.set()
-                seqs.append((await reading).seq)
                 await written.wait()
+                seqs.append((await reading).seq)
+                is_back.set()
     await running
 
     assert seqs == [*range(1, len(seqs) + 1)]
