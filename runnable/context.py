@@ -32,6 +32,7 @@ from runnable.signals import SIGNALS
 from runnable.store import BaseRunLogStore
 from runnable.stream import Stream
 from runnable.tasks.base import cut, message_of, previews
+from runnable.telemetry import Tracing
 
 if TYPE_CHECKING:
     from runnable.executor import BasePipelineExecutor
@@ -85,6 +86,7 @@ class AsyncPipelineContext:
         self.run_id = ""
         self._outcome: Outcome | None = None
         self._task: asyncio.Task[None] | None = None
+        self._tracing: Tracing | None = None
         self._living = False
         self._end_early = ""
         """Why it was to end while it was still being opened."""
@@ -142,20 +144,27 @@ class AsyncPipelineContext:
 
     async def begin(self, reader: Stream[Item] | None) -> asyncio.Task[None]:
         """Open the run and let it go."""
+        self._tracing = tracing = Tracing.configured(self.dag.name)
         opening = STORES.call(self._open)
         # A thread that opens a run cannot be stopped, so a cancel waits until its lease can be
         # given back.
         cancelled = await outlive(opening.over)
         try:
             self.services, opened = opening.answer()
-        except Exception:
+        except Exception as error:
+            if tracing is not None:
+                tracing.end(defaults.FAIL, error)
             if cancelled is not None:
                 raise cancelled from None
             raise
         self._set_up(opened, reader)
         if cancelled is not None or self._end_early:
             self.cancel(self._end_early or "whoever started it was cancelled")
-        self._task = asyncio.create_task(self._live(), name=f"runnable run {self.run_id}")
+        self._task = asyncio.create_task(
+            self._live(),
+            name=f"runnable run {self.run_id}",
+            context=None if tracing is None else tracing.context(),
+        )
         if cancelled is not None:
             await self.see_through(self._task, "")
             raise cancelled
@@ -176,7 +185,7 @@ class AsyncPipelineContext:
 
     def _open(self) -> tuple[Services, Opened]:
         services = self._load_services()
-        return services, self.opening.open(self.dag, services, self.clock)
+        return services, self.opening.open(self.dag, services, self.clock, self._tracing)
 
     def _make_run(self, opened: Opened, store: BaseRunLogStore) -> Run:
         run_id, executor = self.run_id, self.services.pipeline_executor
@@ -193,6 +202,7 @@ class AsyncPipelineContext:
             streamed_before=opened.streamed_before,
             log_level=self.log_level,
             echo=executor.echo,
+            tracing=self._tracing,
         )
 
     async def _live(self) -> None:
@@ -216,7 +226,8 @@ class AsyncPipelineContext:
             if not interrupted:
                 raise
         except BaseException as error:
-            self._record_end(Outcome(error=error), scope)
+            self._outcome = Outcome(error=error)
+            self._record_end(self._outcome, scope)
             raise
         finally:
             ROUTER.leave()
@@ -246,10 +257,24 @@ class AsyncPipelineContext:
         journal.release = not unfinished
         cancelled = await _commit_all(journal)
         journal.close(unfinished)
+        self._end_span()
         if journal.reader is not None:
             journal.reader.close(journal.error)
         if cancelled is not None:
             raise cancelled
+
+    def _end_span(self) -> None:
+        if self._tracing is None:
+            return
+        error: BaseException | None = self._journal.error
+        if error is None and self._run.cancelled:
+            self._tracing.end(defaults.CANCELLED)
+            return
+        if error is None and self._outcome is not None:
+            error = self._outcome.error
+        masker = self._run.masker
+        status = defaults.SUCCESS if error is None else defaults.FAIL
+        self._tracing.end(status, error, masker.mask if masker else None)
 
     def _store_is_gone(self) -> None:
         self.cancel("its store failed")

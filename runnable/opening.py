@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from runnable.clock import Clock
     from runnable.pickler import BasePickler
     from runnable.secrets import BaseSecrets
+    from runnable.telemetry import Tracing
 
 logger = logging.getLogger(defaults.LOGGER_NAME)
 
@@ -84,7 +85,9 @@ class Opening(NamedTuple):
     force: bool = False
     environ: Mapping[str, str] = _NO_VARIABLES
 
-    def open(self, graph: Graph, services: _Services, clock: Clock) -> Opened:
+    def open(
+        self, graph: Graph, services: _Services, clock: Clock, tracing: Tracing | None = None
+    ) -> Opened:
         """Check what can be known, and append the first record; called on a store's thread.
 
         Raises:
@@ -95,10 +98,10 @@ class Opening(NamedTuple):
         resume = self.resume or from_environ.get("RUNNABLE_RETRY_RUN_ID", "")
         secrets = _secrets_of(graph, services.secrets)
         if resume:
-            return self._resume(check_run_id(resume), graph, services, clock, secrets)
+            return self._resume(check_run_id(resume), graph, services, clock, secrets, tracing)
         run_id = self.run_id or from_environ.get("RUNNABLE_RUN_ID", "") or clock.new_run_id()
         tag = self.tag or from_environ.get("RUNNABLE_RUN_TAG", "")
-        return self._begin(check_run_id(run_id), tag, graph, services, clock, secrets)
+        return self._begin(check_run_id(run_id), tag, graph, services, clock, secrets, tracing)
 
     def _begin(
         self,
@@ -108,6 +111,7 @@ class Opening(NamedTuple):
         services: _Services,
         clock: Clock,
         secrets: Mapping[str, str],
+        tracing: Tracing | None,
     ) -> Opened:
         store, now = services.run_log_store, clock.now()
         parameters = initial_parameters(self.parameters, self.parameters_file, self.environ)
@@ -120,7 +124,8 @@ class Opening(NamedTuple):
         stored = [
             b"%b:%b" % (to_json(name), given.stored(blob)) for name, given in parameters.items()
         ]
-        values = b'{"parameters":{%b},%b' % (b",".join(stored), _identity(graph)[1:])
+        trace = "" if tracing is None else tracing.begin(run_id, tag, 1)
+        values = b'{"parameters":{%b},%b' % (b",".join(stored), _identity(graph, trace)[1:])
         first = opening_record(
             run_id, 1, now, "pipeline_started", _started(tag, graph, resumed=False, epoch=1), values
         )
@@ -134,6 +139,7 @@ class Opening(NamedTuple):
         services: _Services,
         clock: Clock,
         secrets: Mapping[str, str],
+        tracing: Tracing | None,
     ) -> Opened:
         store = services.run_log_store
         found = store.lease(run_id, Owner.current(), "look")
@@ -147,8 +153,9 @@ class Opening(NamedTuple):
         self._check_resumable(history, graph)
         epoch = found.epoch + 1
         rest = _started(history.tag, graph, resumed=True, epoch=epoch)
+        trace = "" if tracing is None else tracing.begin(run_id, history.tag, epoch, history.trace)
         first = opening_record(
-            run_id, found.seq + 1, clock.now(), "pipeline_started", rest, _identity(graph)
+            run_id, found.seq + 1, clock.now(), "pipeline_started", rest, _identity(graph, trace)
         )
         lease = store.lease(run_id, Owner.current(), "take", epoch=epoch, first=first)
         history.take(first)
@@ -236,11 +243,12 @@ def _started(tag: str, graph: Graph, *, resumed: bool, epoch: int) -> bytes:
     )
 
 
-def _identity(graph: Graph) -> bytes:
-    return b'{"structure":%b,"digests":%b,"version":%b}' % (
+def _identity(graph: Graph, trace: str) -> bytes:
+    return b'{"structure":%b,"digests":%b,"version":%b%b}' % (
         to_json(graph.structure),
         to_json(graph.digests),
         to_json(VERSION),
+        b',"trace":%b' % to_json(trace) if trace else b"",
     )
 
 

@@ -61,6 +61,8 @@ class RunLog:
     """Step → digest of its code at that time."""
     version: str = ""
     """The version of `runnable` that began or last resumed it."""
+    trace: str = ""
+    """Where the span of its last life stands, as W3C's `traceparent`; empty without a tracer."""
     idle_resumes: dict[str, int] = field(default_factory=dict[str, int])
     """Step → lives of the run in a row that ended in it without a record."""
     unknown: list[str] = field(default_factory=list[str])
@@ -215,6 +217,7 @@ class RunLog:
         self.version = values.get("version", "")
         self.structure = values.get("structure", self.structure)
         self.digests = values.get("digests", self.digests)
+        self.trace = values.get("trace", "")
 
     def _task_started(self, event: Event, _: Values) -> None:
         step = self._step(event)

@@ -27,6 +27,7 @@ from runnable.records import Batch, Head
 if TYPE_CHECKING:
     from runnable.pickler import BasePickler
     from runnable.runlog import RunLog
+    from runnable.telemetry import Tracing
 
 
 class Sink(Protocol):
@@ -124,6 +125,8 @@ class Run:
     """The thread of the loop."""
     unfinished: set[Call[Any]] = field(default_factory=set[Call[Any]])
     """Functions that go on in threads although nobody waits for them any more."""
+    tracing: Tracing | None = None
+    """Makes the spans; None if no tracer is configured."""
     is_blocked: bool = False
     """A sync function runs on the loop's own thread: nobody may wait for the loop meanwhile."""
     _deliver_comes: bool = False

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 
+# Before the first model is made: logfire's plug-in of pydantic would load it into every test.
+os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
+
 from runnable import opening
 from runnable.config import load_services
 from runnable.records import Record

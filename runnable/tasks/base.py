@@ -7,9 +7,9 @@ import hashlib
 import reprlib
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from types import TracebackType
-from typing import Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from pydantic_core import from_json, to_json
 
@@ -26,6 +26,9 @@ from runnable.plugins import load
 from runnable.runlog import StepAttempt
 from runnable.scope import CURRENT, CallbackSink, Run, Scope
 from runnable.tasks.settings import TaskSettings
+
+if TYPE_CHECKING:
+    from runnable.telemetry import Tracing
 
 _NO_NAMES: Final[tuple[str, ...]] = ()
 
@@ -138,8 +141,20 @@ class BaseTaskType(TaskSettings, ABC):
             inline=outer.inline,
         )
 
-    async def attempt(self, scope: Scope) -> Attempt:
+    def attempt(self, scope: Scope) -> Awaitable[Attempt]:
         """Run one attempt; whatever goes wrong in it is in the answer, and recorded."""
+        tracing = scope.run.tracing
+        return self._attempt(scope) if tracing is None else self._traced(scope, tracing)
+
+    async def _traced(self, scope: Scope, tracing: Tracing) -> Attempt:
+        with tracing.task(scope.name, scope.path, scope.attempt) as span:
+            attempt = await self._attempt(scope)
+            error, masker = attempt.error, scope.run.masker
+            status = defaults.SUCCESS if error is None else defaults.FAIL
+            span.ended(status, error, masker.mask if masker else None)
+        return attempt
+
+    async def _attempt(self, scope: Scope) -> Attempt:
         run = scope.run
         sink, masker = run.sink, run.masker
         began = run.clock.monotonic()
