@@ -34,9 +34,9 @@ class Annotation:
     __slots__ = ("_encoder", "_plain", "_validator", "declared", "open", "scalars")
 
     def __init__(self, declared: Any = EMPTY) -> None:
-        self.declared = declared
-        self.open = any(declared is one for one in (EMPTY, Any, object))
-        self.scalars = _SCALARS if self.open else _scalars_of(declared)
+        self.declared: Any = declared
+        self.open: bool = any(declared is one for one in (EMPTY, Any, object))
+        self.scalars: frozenset[type] = _SCALARS if self.open else _scalars_of(declared)
         self._plain = _plain_type_of(declared)
         self._validator: TypeAdapter[Any] | bool | None = False
         self._encoder: TypeAdapter[tuple[Any]] | bool | None = False

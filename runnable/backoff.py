@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from pydantic import ConfigDict, Field
 
 from runnable.model import Definition
@@ -22,7 +24,7 @@ class Backoff(Definition):
         [2.0, 4.0, 8.0, 60.0]
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     first: float = Field(ge=0, allow_inf_nan=False)
     factor: float = Field(default=2.0, ge=1, allow_inf_nan=False)

@@ -134,8 +134,8 @@ class Result:
                 f"Result has {len(values)} by position and {', '.join(named)} by name. Give all "
                 f"values by position, or all by name."
             )
-        self.values = values
-        self.named = named
+        self.values: tuple[object, ...] = values
+        self.named: dict[str, object] = named
 
 
 class Gathered:

@@ -17,7 +17,7 @@ class BaseCatalog(ABC, BaseModel):
     put.
     """
 
-    model_config = ConfigDict(extra="forbid", defer_build=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", defer_build=True)
 
     service_name: ClassVar[str]
     compute_data_folder: Path = Path(".")

@@ -21,7 +21,7 @@ class Clock:
     """
 
     def __init__(self, randomness: random.Random | None = None) -> None:
-        self.randomness = randomness or random.SystemRandom()
+        self.randomness: random.Random = randomness or random.SystemRandom()
 
     def now(self) -> int:
         """Microseconds since the epoch."""

@@ -79,11 +79,13 @@ class AsyncPipelineContext:
         log_level: str = "WARNING",
         clock: Clock | None = None,
     ) -> None:
-        self.dag, self.opening = dag, opening
+        self.dag: Graph = dag
+        self.opening: Opening = opening
         self._load_services = load_services
-        self.log_level = _level(log_level)
-        self.clock = clock or Clock()
-        self.run_id = ""
+        self.log_level: int = _level(log_level)
+        self.clock: Clock = clock or Clock()
+        self.services: Services
+        self.run_id: str = ""
         self._outcome: Outcome | None = None
         self._task: asyncio.Task[None] | None = None
         self._tracing: Tracing | None = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from functools import cache
-from typing import Annotated, Any, Final, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 from pydantic_core import from_json
@@ -15,7 +15,7 @@ from runnable.kinds import EndStatus
 class BaseEvent(BaseModel, frozen=True):
     """What every event has. Fields that this version does not know are kept."""
 
-    model_config = ConfigDict(extra="allow", defer_build=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow", defer_build=True)
 
     type: str
     run_id: str
@@ -160,9 +160,16 @@ class PipelineCancelledEvent(BaseEvent, frozen=True):
 
 
 class UnknownEvent(BaseEvent, frozen=True):
-    """An event of a type that this version does not know, all its fields kept."""
+    """An event of a type that this version does not know, all its fields kept.
 
-    type: str
+    `type` is what the journal says. Type checkers are told a literal that no event has: while one
+    member of a union has a plain `str` there, none of the others is told apart by its `type`.
+    """
+
+    if TYPE_CHECKING:
+        type: Literal["<unknown>"]
+    else:
+        type: str
 
 
 PipelineEvent = Annotated[

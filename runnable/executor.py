@@ -26,7 +26,7 @@ class BasePipelineExecutor(ABC, BaseModel):
         ...         return await node.task.attempt(scope)
     """
 
-    model_config = ConfigDict(extra="forbid", defer_build=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", defer_build=True)
 
     service_name: ClassVar[str]
     inline: ClassVar[bool] = False

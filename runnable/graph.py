@@ -62,7 +62,9 @@ class BaseNode(ABC):
         on_failure: Graph | None = None,
         location: str = "",
     ) -> None:
-        self.name, self.next_node, self.on_failure = name, next_node, on_failure
+        self.name: str = name
+        self.next_node: str = next_node
+        self.on_failure: Graph | None = on_failure
         self.location = location
 
     @abstractmethod
@@ -105,7 +107,9 @@ class Graph:
     """
 
     def __init__(self, start_at: str, name: str = "", description: str = "") -> None:
-        self.start_at, self.name, self.description = start_at, name, description
+        self.start_at: str = start_at
+        self.name: str = name
+        self.description: str = description
         self.nodes: dict[str, BaseNode] = {}
 
     def add_node(self, node: BaseNode) -> None:

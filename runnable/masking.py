@@ -181,7 +181,7 @@ class Forms:
         self._by_head: dict[str, list[str]] = {}
         for form in sorted(names, key=len, reverse=True):
             self._by_head.setdefault(form[:MIN_SECRET], []).append(form)
-        self.search = re.compile(_beginnings(sorted(self._by_head))).search
+        self.search: Final = re.compile(_beginnings(sorted(self._by_head))).search
 
     def mask(self, text: str) -> str:
         """The text with a mark for each stretch that forms cover."""

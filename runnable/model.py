@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -12,7 +12,9 @@ from runnable.exceptions import DefinitionError, RunnableError, shortened
 class Definition(BaseModel):
     """A pydantic model that refuses unknown fields, and says what is wrong in one sentence."""
 
-    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, defer_build=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        extra="forbid", arbitrary_types_allowed=True, defer_build=True
+    )
 
     if not TYPE_CHECKING:  # type checkers take the signature from the fields
 

@@ -57,7 +57,7 @@ class TaskReturns(Definition):
         'loss'
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
     name: str
     kind: Kind = "json"
@@ -80,7 +80,7 @@ class Parameter(ABC):
     scalar: object
 
     @abstractmethod
-    def get_value(self) -> Any:
+    def get_value(self) -> object:
         """The value; a fresh copy, if it is one that can change."""
 
     @property
@@ -141,6 +141,7 @@ class JsonParameter(Parameter):
     __slots__ = ("_source",)
 
     kind: ClassVar[Kind] = "json"
+    scalar: object
     _source: Encoded | None
 
     def __init__(self, value: object, kind: Kind | None = None, *, place: str = "result") -> None:
@@ -163,7 +164,7 @@ class JsonParameter(Parameter):
         parameter.scalar, parameter._source = scalar, encoded
         return parameter
 
-    def get_value(self) -> Any:
+    def get_value(self) -> object:
         """The value; a fresh copy, if it is one that can change."""
         if self.scalar is not UNSET:
             return self.scalar
@@ -228,7 +229,7 @@ class ObjectParameter(Parameter):
         self, data: Encoded, type_name: str, loads: Callable[[bytes], object], size: int = 0
     ) -> None:
         self.scalar = UNSET
-        self.type_name = type_name
+        self.type_name: str = type_name
         self._data = data
         self._loads = loads
         self._size = len(data) if isinstance(data, bytes) else size
@@ -240,7 +241,7 @@ class ObjectParameter(Parameter):
             self._data = self._data()
         return self._data
 
-    def get_value(self) -> Any:
+    def get_value(self) -> object:
         """The object, unpickled afresh."""
         return self._loads(self.data)
 

@@ -32,7 +32,7 @@ class BasePickler(ABC, BaseModel):
         {1, 2}
     """
 
-    model_config = ConfigDict(extra="forbid", defer_build=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", defer_build=True)
 
     service_name: ClassVar[str]
 

@@ -6,7 +6,7 @@ import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self, cast
 
 from pydantic_core import from_json
 
@@ -26,6 +26,9 @@ from runnable.steplog import (
     outputs_of,
     time_of,
 )
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 __all__ = ["RunLog", "StepAttempt", "StepLog", "Stored", "fold", "stands_in_pipeline"]
 
@@ -55,7 +58,7 @@ class RunLog:
     steps: dict[str, StepLog] = field(default_factory=dict[str, StepLog])
     """Path → what happened there, in the order of their first attempts."""
     branches: dict[str, defaults.Status] = field(default_factory=dict[str, defaults.Status])
-    structure: dict[str, Any] = field(default_factory=dict[str, Any])
+    structure: dict[str, JsonValue] = field(default_factory=dict[str, Any])
     """What the graph was made of when the run was last begun or resumed."""
     digests: dict[str, str] = field(default_factory=dict[str, str])
     """Step → digest of its code at that time."""
@@ -115,26 +118,26 @@ class RunLog:
             return object.__getattribute__(self, name)
 
     @property
-    def parameters(self) -> dict[str, Any]:
+    def parameters(self) -> dict[str, JsonValue]:
         """Name → plain value; a pickled one as its preview (`load(name)` gives the object)."""
         return {
             name: from_json(parameter.encoded)
             if parameter.kind == "object"
-            else parameter.get_value()
+            else cast("JsonValue", parameter.get_value())
             for name, parameter in self.stored_parameters().items()
         }
 
     @property
-    def metrics(self) -> dict[str, Any]:
+    def metrics(self) -> dict[str, JsonValue]:
         """Name → value of every metric that a step returned."""
         return {
-            name: parameter.get_value()
+            name: cast("JsonValue", parameter.get_value())
             for step in self.steps.values()
             for name, parameter in step.outputs().items()
             if parameter.kind == "metric"
         }
 
-    def load(self, name: str) -> Any:
+    def load(self, name: str) -> object:
         """The value of a parameter, a pickled one unpickled.
 
         Raises:

@@ -172,7 +172,7 @@ class Scope:
     attempt = 1
     retries_left = 0
     voids_chunks = False
-    streamed = False
+    streamed: bool = False
     closed = False
     """The attempt has ended: what its thread still prints is dropped."""
     abandoned = False
@@ -198,7 +198,7 @@ class Scope:
         self.parameters = parameters
         self.name = name
         self.path = path
-        self.variables = _NO_VARIABLES if variables is None else variables
+        self.variables: Mapping[str, object] = _NO_VARIABLES if variables is None else variables
         self.inline = inline
         """Whether a sync function runs on the loop's own thread."""
 

@@ -33,7 +33,7 @@ class BaseSecrets(ABC, BaseModel):
         runnable.exceptions.MissingSecretError: Step 'fetch' names the secret 'TOKEN', ...
     """
 
-    model_config = ConfigDict(extra="forbid", defer_build=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", defer_build=True)
 
     service_name: ClassVar[str]
 

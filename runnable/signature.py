@@ -106,10 +106,10 @@ class Signature:
         base = _without_partial(function)
         target = _code_of(base)
         self.name: str = getattr(base, "__qualname__", type(base).__qualname__)
-        self.location = _location_of(target)
-        self.is_async = _is_one(inspect.iscoroutinefunction, base)
-        self.is_generator = _is_one(inspect.isgeneratorfunction, base)
-        self.is_async_generator = _is_one(inspect.isasyncgenfunction, base)
+        self.location: str = _location_of(target)
+        self.is_async: bool = _is_one(inspect.iscoroutinefunction, base)
+        self.is_generator: bool = _is_one(inspect.isgeneratorfunction, base)
+        self.is_async_generator: bool = _is_one(inspect.isasyncgenfunction, base)
         declared = _declared(function)
         self._pinned = _pinned_by(function, declared)
         self._read(declared, target)
@@ -119,18 +119,18 @@ class Signature:
         written["return"] = declared.return_annotation
         hints = _resolved(written, target)
         rest = [part for part in declared.parameters.values() if part.kind is part.VAR_KEYWORD]
-        self.takes_rest = bool(rest)
+        self.takes_rest: bool = bool(rest)
         self._rest = Annotation(hints.get(rest[0].name, EMPTY)) if rest else None
-        self.arguments = tuple(
+        self.arguments: tuple[Argument, ...] = tuple(
             _argument_of(part, hints)
             for part in declared.parameters.values()
             if part.kind not in (part.VAR_POSITIONAL, part.VAR_KEYWORD)
             and part.name not in self._pinned
         )
         streams = self.is_generator or self.is_async_generator
-        self.returns = EMPTY if streams else _of_value(hints.get("return", EMPTY))
-        self.unresolved = _unresolved("return", declared.return_annotation, hints)
-        self.whole = Annotation(self.returns)
+        self.returns: Any = EMPTY if streams else _of_value(hints.get("return", EMPTY))
+        self.unresolved: str = _unresolved("return", declared.return_annotation, hints)
+        self.whole: Annotation = Annotation(self.returns)
         self._elements: dict[int, tuple[Annotation, ...]] = {}
         annotations = [Annotation(argument.annotation) for argument in self.arguments]
         self._plan = tuple(

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 from runnable import defaults
 from runnable.exceptions import RunnableError
 from runnable.parameters import Parameter, restored
+
+if TYPE_CHECKING:
+    from pydantic import JsonValue
 
 Event = dict[str, Any]
 Values = dict[str, Any]
@@ -37,7 +40,7 @@ class StepAttempt:
     """Its function went on in a thread that could not be stopped."""
     retry_indicator: str = ""
     """`resumed` for an attempt of a later life of the run."""
-    input_parameters: dict[str, Any] = field(default_factory=dict[str, Any])
+    input_parameters: dict[str, JsonValue] = field(default_factory=dict[str, Any])
     """Previews of the arguments."""
     output_parameters: dict[str, Parameter] = field(default_factory=dict[str, Parameter])
     user_defined_metrics: dict[str, Parameter] = field(default_factory=dict[str, Parameter])
@@ -66,8 +69,9 @@ class StepLog:
     __slots__ = ("_loader", "_story", "name", "path", "skipped")
 
     def __init__(self, name: str, path: str, loader: Loader) -> None:
-        self.name, self.path = name, path
-        self.skipped = ""
+        self.name: str = name
+        self.path: str = path
+        self.skipped: str = ""
         """Why it did not run in the last life of the run: `resumed`, `cached`, `mocked`."""
         self._loader = loader
         self._story: list[_Told] = []
@@ -147,7 +151,7 @@ class StepLog:
             == (other.name, other.path, other.skipped, other._story)
         )
 
-    __hash__ = None  # pyright: ignore[reportAssignmentType] -- it changes
+    __hash__: ClassVar[None] = None  # pyright: ignore[reportIncompatibleMethodOverride] -- it changes
 
     def __repr__(self) -> str:
         return f"StepLog({self.path!r}, {self.status}, attempts={self.last_attempt})"
@@ -163,8 +167,9 @@ class Loader:
         read_blob: ReadBlob | None = None,
         loads: Callable[[bytes], object] | None = None,
     ) -> None:
-        self.run_id = ""
-        self.read_blob, self.loads = read_blob, loads
+        self.run_id: str = ""
+        self.read_blob: ReadBlob | None = read_blob
+        self.loads: Callable[[bytes], object] | None = loads
 
     def restore(self, stored: Mapping[str, Stored]) -> dict[str, Parameter]:
         return {name: restored(form, self._fetch, self._load) for name, form in stored.items()}
@@ -185,7 +190,7 @@ class Loader:
     def __eq__(self, _: object) -> bool:
         return True
 
-    __hash__ = None  # pyright: ignore[reportAssignmentType]
+    __hash__: ClassVar[None] = None  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
 def outputs_of(event: Event, values: Values) -> dict[str, Stored]:

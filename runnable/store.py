@@ -132,7 +132,9 @@ class BaseRunLogStore(ABC, BaseModel):
     abstract here is all that a plug-in writes; `runnable.testing.RunLogStoreSuite` is the law.
     """
 
-    model_config = ConfigDict(extra="forbid", populate_by_name=True, defer_build=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        extra="forbid", populate_by_name=True, defer_build=True
+    )
 
     service_name: ClassVar[str]
     inline: ClassVar[bool] = False

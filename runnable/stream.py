@@ -26,7 +26,9 @@ class Stream(Generic[T]):
         self._reader: asyncio.Future[None] | None = None
         self._writers: list[asyncio.Future[None]] = []
         self._error: BaseException | None = None
-        self.limit, self.count, self.closed = limit, 0, False
+        self.limit: int = limit
+        self.count: int = 0
+        self.closed: bool = False
 
     def put(self, items: Sequence[T], count: int) -> None:
         """Hand over items that stand for `count` events; never waits."""

@@ -125,7 +125,8 @@ def test_fields_that_are_not_known_are_kept(event: BaseEvent, value: object):
 def test_an_event_of_an_unknown_type_is_kept_as_it_is(
     kind: str, more: dict[str, Any], at: datetime, seq: int
 ):
-    base = UnknownEvent(type=kind, run_id="r", timestamp=at, seq=seq)
+    known = {"type": kind, "run_id": "r", "timestamp": at, "seq": seq}
+    base = UnknownEvent.model_validate(known)
     fields = {name: value for name, value in more.items() if name not in base.model_dump()}
     text = to_json(from_json(base.model_dump_json()) | fields)
     read = parse_event(text)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import JsonValue
 
 from runnable import (
     AsyncPipeline,
@@ -53,7 +54,7 @@ def showing() -> Pipeline:
     return Pipeline(steps=[PythonTask(function=show, name="show", returns=["shown"])])
 
 
-def shown(**options: Any) -> dict[str, Any]:
+def shown(**options: Any) -> JsonValue:
     return showing().execute(**options).parameters["shown"]
 
 

@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -95,7 +95,7 @@ def test_a_parameter_gives_back_its_value_live_and_restored(value: Any):
 def test_every_reader_gets_a_copy_of_its_own(value: Any):
     parameter = JsonParameter([value])
     first, second = parameter.get_value(), parameter.get_value()
-    first.append("changed")
+    cast("list[object]", first).append("changed")
     assert second == parameter.get_value() == [value]
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Any, ClassVar
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, ClassVar, TypeAlias
 
 from pydantic import AfterValidator, ConfigDict, Field
 
 from runnable.nodes import BaseNode, StubNode, TaskNode
 from runnable.parameters import TaskReturns
-from runnable.sdk.step import Step
+from runnable.sdk.step import Branch, Step
 from runnable.tasks import AsyncPythonTaskType, PythonTaskType, TaskSettings
 from runnable.tasks.python import must_be_async
+
+AsyncFunction: TypeAlias = Callable[..., Awaitable[object] | AsyncIterator[object]]
+"""What an async function or an async generator function looks like from outside."""
 
 
 def json(name: str) -> TaskReturns:
@@ -46,7 +49,7 @@ class PythonTask(Step, TaskSettings):
 
     task_type: ClassVar[type[PythonTaskType]] = PythonTaskType
 
-    function: Annotated[Callable[..., Any], Field(exclude=True)]
+    function: Annotated[Callable[..., object], Field(exclude=True)]
     stream_end_type: str | None = "done"
     """The `type` of the dict that ends a stream and holds its values; None for no such dict."""
 
@@ -73,7 +76,9 @@ class AsyncPythonTask(PythonTask):
 
     task_type: ClassVar[type[PythonTaskType]] = AsyncPythonTaskType
 
-    function: Annotated[Callable[..., Any], AfterValidator(must_be_async), Field(exclude=True)]
+    function: Annotated[  # pyright: ignore[reportIncompatibleVariableOverride] -- narrower on purpose
+        AsyncFunction, AfterValidator(must_be_async), Field(exclude=True)
+    ]
 
 
 class Stub(Step):
@@ -84,14 +89,27 @@ class Stub(Step):
         'later'
     """
 
-    model_config = ConfigDict(extra="ignore")
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="ignore")
+
+    if TYPE_CHECKING:  # so that they, too, take any keyword
+
+        def __init__(
+            self,
+            *,
+            name: str,
+            on_failure: Branch | None = None,
+            terminate_with_success: bool = False,
+            terminate_with_failure: bool = False,
+            next_node: str = "",
+            **ignored: object,
+        ) -> None: ...
 
     def create_node(self, next_node: str) -> BaseNode:
         """A stub node."""
         return StubNode(self.name, **self._node_settings(next_node))
 
 
-def _dotted(function: Callable[..., Any]) -> str:
+def _dotted(function: Callable[..., object]) -> str:
     module = getattr(function, "__module__", None) or "?"
     name = getattr(function, "__qualname__", type(function).__qualname__)
     return f"{module}.{name}"

@@ -40,7 +40,7 @@ def test_async_python_task_rejects_sync_function():
         return x * 2
 
     with pytest.raises(ValueError, match="must be an async function"):
-        AsyncPythonTask(function=sync_func, name="test_task")
+        AsyncPythonTask(function=sync_func, name="test_task")  # pyright: ignore[reportArgumentType]
 
 
 def test_async_pipeline_initialization():

@@ -28,7 +28,7 @@ def where() -> int:
     return threading.get_ident()
 
 
-def thread_of(pipeline: Pipeline, **options: Any) -> int:
+def thread_of(pipeline: Pipeline, **options: Any) -> object:
     return pipeline.execute(**options).parameters["thread"]
 
 
@@ -308,12 +308,12 @@ def test_a_task_may_run_a_pipeline_of_its_own(kind: Kind, inside: str):
 
     steps = [PythonTask(function=tell, name="tell", returns=["told"])]
 
-    def sync() -> list[str]:
+    def sync() -> list[object]:
         run = Pipeline(steps=steps).execute()
         print("outer")
         return [run.run_id, run.parameters["told"], current().run_id]
 
-    async def coroutine() -> list[str]:
+    async def coroutine() -> list[object]:
         run = await AsyncPipeline(steps=steps).execute()
         print("outer")
         return [run.run_id, run.parameters["told"], current().run_id]
@@ -350,11 +350,11 @@ def test_sync_steps_that_run_pipelines_of_sync_steps_do_not_wait_for_each_other(
     def one() -> int:
         return 1
 
-    def outer() -> int:
+    def outer() -> object:
         both_run.wait(10)
         inner = AsyncPipeline(steps=[PythonTask(function=one, name="one", returns=["v"])])
 
-        async def limited() -> int:
+        async def limited() -> object:
             async with asyncio.timeout(5):
                 return (await inner.execute()).parameters["v"]
 
@@ -362,7 +362,7 @@ def test_sync_steps_that_run_pipelines_of_sync_steps_do_not_wait_for_each_other(
 
     pipeline = AsyncPipeline(steps=[PythonTask(function=outer, name="outer", returns=["v"])])
 
-    async def main() -> list[int]:
+    async def main() -> list[object]:
         runs = await asyncio.gather(*(pipeline.execute() for _ in range(2)))
         return [run.parameters["v"] for run in runs]
 

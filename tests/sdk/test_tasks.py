@@ -161,7 +161,7 @@ def test_an_async_python_task_refuses_what_is_sync(function: Function):
 
 def test_the_refusal_of_a_sync_function_names_it_and_its_place():
     with pytest.raises(DefinitionError, match=r"^plain \(.*test_tasks\.py:\d+\) must be an async"):
-        AsyncPythonTask(function=plain, name="step")
+        AsyncPythonTask(function=plain, name="step")  # pyright: ignore[reportArgumentType]
 
 
 def test_something_that_cannot_be_called_is_refused():

@@ -81,7 +81,7 @@ async def test_execute_command_gives_a_failure_back_and_does_not_raise_it():
 async def test_execute_command_inside_a_run_records_there_too_and_an_iteration_variable_wins():
     seen: list[dict[str, Any]] = []
 
-    async def outer() -> str:
+    async def outer() -> object:
         task = AsyncPythonTaskType(command="x.greet", function=greet, returns=["text"])
         attempt = await task.execute_command({"who": "variable"}, seen.append)
         return attempt.output_parameters["text"].get_value()

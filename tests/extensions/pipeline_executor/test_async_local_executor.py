@@ -56,7 +56,7 @@ def test_the_coroutines_of_the_plan_are_there(executor: GenericPipelineExecutor)
 
 
 async def test_a_graph_can_be_executed_by_hand_inside_a_task():
-    async def by_hand(x: int) -> int:
+    async def by_hand(x: int) -> object:
         outcome = await AsyncLocalExecutor().execute_graph(inner().return_dag())
         assert outcome.error is None
         scope = CURRENT.get()
@@ -72,7 +72,7 @@ async def test_a_graph_can_be_executed_by_hand_inside_a_task():
 
 
 async def test_one_node_can_be_executed_by_hand_with_an_iteration_variable():
-    async def by_hand() -> int:
+    async def by_hand() -> object:
         node = inner().return_dag().start
         outcome = await AsyncLocalExecutor().execute_from_graph(node, map_variable={"x": 21})
         return outcome.outputs["x"].get_value()
