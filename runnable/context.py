@@ -79,8 +79,8 @@ class AsyncPipelineContext:
         log_level: str = "WARNING",
         clock: Clock | None = None,
     ) -> None:
-        self.dag: Graph = dag
-        self.opening: Opening = opening
+        self.dag = dag
+        self.opening = opening
         self._load_services = load_services
         self.log_level: int = _level(log_level)
         self.clock: Clock = clock or Clock()

@@ -96,9 +96,9 @@ class InvalidNameError(DefinitionError):
     """A step, branch, parameter or run has a name that it may not have."""
 
     def __init__(self, what: str, name: str, reason: str) -> None:
-        self.what: str = what
-        self.name: str = name
-        self.reason: str = reason
+        self.what = what
+        self.name = name
+        self.reason = reason
         super().__init__(f"The {what} name {shortened(name)} {reason}. Choose another name.")
 
 
@@ -133,8 +133,8 @@ class ParametersFileError(InputError):
     """A parameters file cannot be read, or does not hold a mapping."""
 
     def __init__(self, path: str, reason: str) -> None:
-        self.path: str = path
-        self.reason: str = reason
+        self.path = path
+        self.reason = reason
         super().__init__(f"The parameters file {path!r} {reason}.")
 
 
@@ -142,8 +142,8 @@ class ConfigurationError(InputError):
     """A configuration file cannot be read, or holds something that means nothing."""
 
     def __init__(self, where: str, reason: str) -> None:
-        self.where: str = where
-        self.reason: str = reason
+        self.where = where
+        self.reason = reason
         super().__init__(f"Configuration {where}: {reason}.")
 
 
@@ -151,9 +151,9 @@ class PluginError(ConfigurationError):
     """A plug-in is not known by that name, or does not load; `place` is the line that names it."""
 
     def __init__(self, group: str, name: str, reason: str, place: str = "") -> None:
-        self.group: str = group
-        self.name: str = name
-        self.place: str = place
+        self.group = group
+        self.name = name
+        self.place = place
         super().__init__(f"{place}{', ' if place else ''}{group} {name!r}", reason)
 
     @classmethod
@@ -167,8 +167,8 @@ class MissingParameterError(InputError):
     """A step needs a value that nothing before it provides."""
 
     def __init__(self, step: str, name: str, known: Collection[str]) -> None:
-        self.step: str = step
-        self.name: str = name
+        self.step = step
+        self.name = name
         there = f"there are: {', '.join(sorted(known))}" if known else "there are none"
         super().__init__(
             f"Step {step!r} needs {name!r}, which no earlier step returns ({there}). Return it "
@@ -180,9 +180,9 @@ class MissingSecretError(InputError):
     """A step names a secret that the secrets service does not have."""
 
     def __init__(self, name: str, service: str, step: str = "") -> None:
-        self.name: str = name
-        self.service: str = service
-        self.step: str = step
+        self.name = name
+        self.service = service
+        self.step = step
         who = f"Step {step!r} names" if step else "Something asked for"
         super().__init__(
             f"{who} the secret {name!r}, which the secrets service {service!r} does not have. "
@@ -205,9 +205,9 @@ class LimitError(InputError):
     """Something is larger than its limit."""
 
     def __init__(self, what: str, size: int, limit: int, unit: str, advice: str) -> None:
-        self.what: str = what
-        self.size: int = size
-        self.limit: int = limit
+        self.what = what
+        self.size = size
+        self.limit = limit
         super().__init__(
             f"{what} is {size:,} {unit} long, more than the {limit:,} allowed. {advice}"
         )
@@ -221,9 +221,9 @@ class BindingError(StepError, ValueError):
     """A parameter's value does not fit the annotation of the argument that takes it."""
 
     def __init__(self, argument: str, annotation: str, reason: str) -> None:
-        self.argument: str = argument
-        self.annotation: str = annotation
-        self.reason: str = reason
+        self.argument = argument
+        self.annotation = annotation
+        self.reason = reason
         super().__init__(
             f"Argument {argument!r} is annotated {annotation}, and the parameter of that name does "
             f"not fit: {reason}. Change the annotation, or what an earlier step returns."
@@ -235,7 +235,7 @@ class ReturnsError(StepError, ValueError):
 
     def __init__(self, names: Sequence[str], found: str) -> None:
         self.names: tuple[str, ...] = tuple(names)
-        self.found: str = found
+        self.found = found
         super().__init__(
             f"returns names {len(names)} ({', '.join(names)}) and the function gave back {found}. "
             f"Give back a tuple with one value a name, or change returns=[…]."
@@ -246,8 +246,8 @@ class UnencodableError(StepError, ValueError):
     """JSON cannot hold a value; `place` is the path to it, as `result['a'][3]`."""
 
     def __init__(self, place: str, reason: str) -> None:
-        self.place: str = place
-        self.reason: str = reason
+        self.place = place
+        self.reason = reason
         advice = (
             "Annotate what the function returns so that pydantic can encode it, convert it before "
             "returning it, or return it as pickled(…)."
@@ -261,7 +261,7 @@ class PickleError(StepError, ValueError):
     """A value that a step returns as `pickled(…)` cannot be pickled."""
 
     def __init__(self, kind: str, problem: Exception) -> None:
-        self.kind: str = kind
+        self.kind = kind
         self.place: str = "result"
         super().__init__(
             f"{self.place} is of the type {kind!r} and cannot be pickled ({first_line(problem)}). "
@@ -287,8 +287,8 @@ class SecretLeakError(StepError, ValueError):
     """A value that would be stored holds a secret."""
 
     def __init__(self, what: str, secret: str) -> None:
-        self.what: str = what
-        self.secret: str = secret
+        self.what = what
+        self.secret = secret
         super().__init__(
             f"{what} holds the value of the secret {secret!r} and would be stored in the run log. "
             f"Hand on the secret's name, and read it where it is used with "
@@ -300,8 +300,8 @@ class StepTimeoutError(StepError, TimeoutError):
     """An attempt took longer than its step's `timeout`."""
 
     def __init__(self, step: str, seconds: float) -> None:
-        self.step: str = step
-        self.seconds: float = seconds
+        self.step = step
+        self.seconds = seconds
         super().__init__(f"Step {step!r} took longer than its timeout of {seconds:g} seconds.")
 
 
@@ -312,9 +312,9 @@ class ExecutionFailedError(RunnableError):
     """
 
     def __init__(self, run_id: str, path: str = "", reason: str = "") -> None:
-        self.run_id: str = run_id
-        self.path: str = path
-        self.reason: str = reason
+        self.run_id = run_id
+        self.path = path
+        self.reason = reason
         step = f"Step {path!r} failed" if path else "The pipeline failed"
         super().__init__(
             f"{step}: {(reason or 'see the run log').removesuffix('.')}. Resume with "
@@ -327,8 +327,8 @@ class RunCancelledError(RunnableError):
     """A run was cancelled, by its reader, by `runnable.cancel` or by a signal."""
 
     def __init__(self, run_id: str, reason: str) -> None:
-        self.run_id: str = run_id
-        self.reason: str = reason
+        self.run_id = run_id
+        self.reason = reason
         super().__init__(
             f"Run {run_id!r} was cancelled: {reason}. Resume it with execute(resume={run_id!r})."
         )
@@ -353,8 +353,8 @@ class RunNotFoundError(RunError, ValueError):
     """The store has no run of that id."""
 
     def __init__(self, run_id: str, store: str) -> None:
-        self.run_id: str = run_id
-        self.store: str = store
+        self.run_id = run_id
+        self.store = store
         super().__init__(
             f"There is no run {run_id!r} in {store}. Check the id, the folder you started in, and "
             f"the run-log-store of your configuration."
@@ -375,8 +375,8 @@ class RunHeldError(RunError):
     """Another owner, which is alive, holds the run's lease."""
 
     def __init__(self, run_id: str, owner: str) -> None:
-        self.run_id: str = run_id
-        self.owner: str = owner
+        self.run_id = run_id
+        self.owner = owner
         super().__init__(
             f"Run {run_id!r} is held by {owner}, which is alive. Wait for it, cancel the run with "
             f"runnable.cancel({run_id!r}), or end that process, and resume then."
@@ -387,7 +387,7 @@ class GraphChangedError(RunError, ValueError):
     """The pipeline is built otherwise than when the run began."""
 
     def __init__(self, run_id: str, changes: Sequence[str]) -> None:
-        self.run_id: str = run_id
+        self.run_id = run_id
         self.changes: tuple[str, ...] = tuple(changes)
         super().__init__(
             f"The pipeline of run {run_id!r} has changed since it began: {'; '.join(changes)}. "
@@ -400,9 +400,9 @@ class RunStuckError(RunError):
     """Resume after resume ended in the same step without a record of how."""
 
     def __init__(self, run_id: str, path: str, times: int) -> None:
-        self.run_id: str = run_id
-        self.path: str = path
-        self.times: int = times
+        self.run_id = run_id
+        self.path = path
+        self.times = times
         super().__init__(
             f"Run {run_id!r} died {times} times in a row in step {path!r}. Mend the step (does it "
             f"end the process, or use up the memory?), or try once more with force=True."
@@ -413,7 +413,7 @@ class StoredValuesError(RunError, ValueError):
     """Values that the journal keeps do not fit the steps that would read them."""
 
     def __init__(self, run_id: str, misfits: Sequence[str]) -> None:
-        self.run_id: str = run_id
+        self.run_id = run_id
         self.misfits: tuple[str, ...] = tuple(misfits)
         super().__init__(
             f"Run {run_id!r} cannot go on, because stored values do not fit the steps that would "
@@ -452,11 +452,11 @@ class StoreError(RunnableError):
         temporary: bool = False,
         full: bool = False,
     ) -> None:
-        self.where: str = where
-        self.reason: str = reason
-        self.advice: str = advice
-        self.temporary: bool = temporary
-        self.full: bool = full
+        self.where = where
+        self.reason = reason
+        self.advice = advice
+        self.temporary = temporary
+        self.full = full
         super().__init__(f"Store {where}: {reason}.{f' {advice}' if advice else ''}")
 
 
@@ -464,8 +464,8 @@ class LeaseLostError(StoreError):
     """Another owner has taken the run over; nothing more of this one is appended."""
 
     def __init__(self, run_id: str, epoch: int) -> None:
-        self.run_id: str = run_id
-        self.epoch: int = epoch
+        self.run_id = run_id
+        self.epoch = epoch
         super().__init__(
             f"run {run_id!r}",
             f"another owner has taken the run over from this one (epoch {epoch})",
@@ -477,8 +477,8 @@ class JournalCorruptError(StoreError):
     """A stored record is not what was written."""
 
     def __init__(self, run_id: str, seq: int, reason: str) -> None:
-        self.run_id: str = run_id
-        self.seq: int = seq
+        self.run_id = run_id
+        self.seq = seq
         super().__init__(
             f"run {run_id!r}",
             f"the record at or after seq {seq} is damaged ({reason})",

@@ -62,9 +62,9 @@ class BaseNode(ABC):
         on_failure: Graph | None = None,
         location: str = "",
     ) -> None:
-        self.name: str = name
-        self.next_node: str = next_node
-        self.on_failure: Graph | None = on_failure
+        self.name = name
+        self.next_node = next_node
+        self.on_failure = on_failure
         self.location = location
 
     @abstractmethod
@@ -107,9 +107,9 @@ class Graph:
     """
 
     def __init__(self, start_at: str, name: str = "", description: str = "") -> None:
-        self.start_at: str = start_at
-        self.name: str = name
-        self.description: str = description
+        self.start_at = start_at
+        self.name = name
+        self.description = description
         self.nodes: dict[str, BaseNode] = {}
 
     def add_node(self, node: BaseNode) -> None:

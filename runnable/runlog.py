@@ -58,7 +58,7 @@ class RunLog:
     steps: dict[str, StepLog] = field(default_factory=dict[str, StepLog])
     """Path → what happened there, in the order of their first attempts."""
     branches: dict[str, defaults.Status] = field(default_factory=dict[str, defaults.Status])
-    structure: dict[str, JsonValue] = field(default_factory=dict[str, Any])
+    structure: dict[str, JsonValue] = field(default_factory=dict[str, "JsonValue"])
     """What the graph was made of when the run was last begun or resumed."""
     digests: dict[str, str] = field(default_factory=dict[str, str])
     """Step → digest of its code at that time."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Event = dict[str, Any]
 Values = dict[str, Any]
-Stored = Mapping[str, Any]
+Stored = Mapping[str, object]
 """A parameter as a record holds it: `{"kind": "json", "value": …}`."""
 ReadBlob = Callable[[str, str], bytes]
 """(run id, digest) → the bytes of a blob."""
@@ -40,7 +40,7 @@ class StepAttempt:
     """Its function went on in a thread that could not be stopped."""
     retry_indicator: str = ""
     """`resumed` for an attempt of a later life of the run."""
-    input_parameters: dict[str, JsonValue] = field(default_factory=dict[str, Any])
+    input_parameters: dict[str, JsonValue] = field(default_factory=dict[str, "JsonValue"])
     """Previews of the arguments."""
     output_parameters: dict[str, Parameter] = field(default_factory=dict[str, Parameter])
     user_defined_metrics: dict[str, Parameter] = field(default_factory=dict[str, Parameter])
