@@ -1,6 +1,8 @@
 """A client of pyright's language server, as an editor is one: JSON-RPC over its pipes."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -29,8 +31,9 @@ class LanguageServer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,  # it has a process of its own, which is to go with it
         )
-        self._killer = Timer(deadline, self._process.kill)
+        self._killer = Timer(deadline, self._kill)
         self._killer.start()
 
     def __enter__(self) -> Self:
@@ -57,8 +60,12 @@ class LanguageServer:
         trace: TracebackType | None,
     ) -> None:
         self._killer.cancel()
-        self._process.kill()
+        self._kill()
         self._process.communicate()
+
+    def _kill(self) -> None:
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def completions(self, text: str) -> set[str]:
         """What is offered at the cursor."""
