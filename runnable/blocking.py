@@ -9,12 +9,14 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Generator
+from queue import SimpleQueue
 from typing import Any, Final, Generic, Protocol, TypeVar
 
 T = TypeVar("T")
 
 _DEPTH: Final = contextvars.ContextVar("runnable_worker_depth", default=0)
 """How many functions on worker threads, each called by a run inside the one before, are above."""
+_LENT: Final = contextvars.ContextVar["LentThread | None"]("runnable_lent_thread", default=None)
 
 
 class Workers:
@@ -219,19 +221,65 @@ def _run_beside(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
     answers: list[T] = []
     errors: list[BaseException] = []
     context = contextvars.copy_context()
+    lent = LentThread()
+
+    async def lend() -> T:
+        lent.loop = asyncio.get_running_loop()
+        _LENT.set(lent)
+        return await main()
 
     def work() -> None:
         try:
-            answers.append(context.run(asyncio.run, main()))
+            answers.append(context.run(asyncio.run, lend()))
         except BaseException as error:
             errors.append(error)
+        finally:
+            lent.give_back()
 
     thread = threading.Thread(target=work, name="runnable-run", daemon=True)
     thread.start()
+    lent.serve()
     thread.join()
     if errors:
         raise errors[0]
     return answers[0]
+
+
+class LentThread:
+    """A thread that waits for the loop beside it, and calls functions for it meanwhile.
+
+    So a sync function runs on the caller's own thread, where Ctrl-C and a debugger reach it.
+    """
+
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self._work: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+
+    def serve(self) -> None:
+        """Make the calls, until the thread is given back."""
+        try:
+            while (work := self._work.get()) is not None:
+                work()
+        finally:
+            self.loop = None  # a second Ctrl-C has taken it away: nothing more is called here
+
+    def call(self, function: Callable[[], T]) -> Call[T]:
+        """Call a function there, in a copy of the current context; the loop gets the answer."""
+        call = Call[T](asyncio.get_running_loop())
+        context = contextvars.copy_context()
+        self._work.put(lambda: call.make(context, function))
+        return call
+
+    def give_back(self) -> None:
+        """Nothing is to be called any more."""
+        self._work.put(None)
+
+
+def lent_thread() -> LentThread | None:
+    """The thread that waits for the loop which runs here, if one does."""
+    lent = _LENT.get()
+    return lent if lent is not None and lent.loop is asyncio.get_running_loop() else None
 
 
 def iterate_beside(source: Callable[[], Batches[T]]) -> Generator[T, None, None]:

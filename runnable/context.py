@@ -33,6 +33,7 @@ from runnable.store import BaseRunLogStore
 from runnable.stream import Stream
 from runnable.tasks.base import cut, message_of, previews
 from runnable.telemetry import Tracing
+from runnable.waking import WAKING
 
 if TYPE_CHECKING:
     from runnable.executor import BasePipelineExecutor
@@ -216,7 +217,8 @@ class AsyncPipelineContext:
         try:
             if self._run.cancelled:
                 raise asyncio.CancelledError(self._run.cancelled)
-            self._outcome = await Engine(executor).walk(self.dag, scope)
+            with WAKING.by_signals():
+                self._outcome = await Engine(executor).walk(self.dag, scope)
             self._record_end(self._outcome, scope)
         except (asyncio.CancelledError, KeyboardInterrupt) as error:
             # An inline function is interrupted by KeyboardInterrupt; whoever waits for the run

@@ -59,9 +59,10 @@ class Signals:
     def _enter(self, cancel: Callable[[str], None]) -> None:
         if not self._cancels:
             self.caught = None
-            for number, default in _DEFAULTS.items():
-                if signal.getsignal(number) == default:
-                    self._replaced[number] = signal.signal(number, self._handle)
+        # For each run anew: a notebook puts Python's own back before each cell.
+        for number, default in _DEFAULTS.items():
+            if signal.getsignal(number) == default:
+                self._replaced[number] = signal.signal(number, self._handle)
         self._cancels.append(cancel)
 
     def _leave(self, cancel: Callable[[str], None]) -> signal.Signals | None:

@@ -77,6 +77,19 @@ def test_a_servers_own_handler_stays(signals: Signals):
     assert signal.getsignal(signal.SIGTERM) is own
 
 
+def test_a_second_run_is_cancelled_although_somebody_put_pythons_own_back_before_it(
+    signals: Signals,
+):
+    reasons: list[str] = []
+    with signals.handled(lambda reason: None):
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        with pytest.raises(KeyboardInterrupt), signals.handled(reasons.append):
+            signal.raise_signal(signal.SIGINT)
+            assert reasons == ["the process got SIGINT"]
+        signals.caught = None
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_a_handler_that_somebody_sets_meanwhile_stays(signals: Signals):
     def own(number: int, frame: object) -> None: ...
 

@@ -9,14 +9,14 @@ import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager, suppress
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from types import CodeType
 from typing import Any, ClassVar, Final, Self, cast
 
 from pydantic import Field, model_validator
 
 from runnable.binding import Bound, Gathered, Signature, outputs_of
-from runnable.blocking import FUNCTIONS, Call
+from runnable.blocking import FUNCTIONS, Call, LentThread, lent_thread
 from runnable.exceptions import DefinitionError
 from runnable.parameters import Parameter
 from runnable.scope import Scope
@@ -24,6 +24,8 @@ from runnable.signals import SIGNALS
 from runnable.tasks.base import BaseTaskType
 
 Function = Callable[..., Any]
+Caller = Callable[[Callable[[], Any]], Call[Any]]
+"""Has another thread call a function."""
 
 _END: Final = object()
 
@@ -87,11 +89,13 @@ class PythonTaskType(BaseTaskType):
             return await self._stream(function(*arguments.args, **arguments.kwargs), scope)
         if signature.is_generator:
             return await self._stream_sync(function, arguments, scope)
-        if scope.inline and self.timeout is None:
+        caller = self._caller(scope)
+        if caller is None:
             with _on_the_loop(scope):
                 result = function(*arguments.args, **arguments.kwargs)
         else:
-            result = await _in_thread(lambda: function(*arguments.args, **arguments.kwargs), scope)
+            work = partial(function, *arguments.args, **arguments.kwargs)
+            result = await _in_thread(caller, work, scope)
         return await self._settled(result, scope)
 
     async def _settled(self, result: object, scope: Scope) -> object:
@@ -135,10 +139,11 @@ class PythonTaskType(BaseTaskType):
     ) -> Gathered | None:
         value = self._gathered()
         try:
-            if scope.inline and self.timeout is None:
+            caller = self._caller(scope)
+            if caller is None:
                 await self._drain(function(*arguments.args, **arguments.kwargs), value, scope)
             else:
-                await self._drain_thread(function, arguments, value, scope)
+                await self._drain_thread(caller, function, arguments, value, scope)
         except BaseException:
             value.close()
             raise
@@ -159,9 +164,14 @@ class PythonTaskType(BaseTaskType):
                 close()
 
     async def _drain_thread(
-        self, function: Function, arguments: Bound, value: Gathered, scope: Scope
+        self,
+        caller: Caller,
+        function: Function,
+        arguments: Bound,
+        value: Gathered,
+        scope: Scope,
     ) -> None:
-        """Have a worker thread run a generator to its end, and send what it gives."""
+        """Have another thread run a generator to its end, and send what it gives."""
         left = _Left()
 
         def generate() -> None:
@@ -175,12 +185,19 @@ class PythonTaskType(BaseTaskType):
             finally:
                 chunks.close()
 
-        call = FUNCTIONS.call(generate)
+        call = caller(generate)
         try:
             await call.result()
         finally:
             left.leave()
             _note_unfinished(call, scope)
+
+    def _caller(self, scope: Scope) -> Caller | None:
+        """What calls a sync function on the thread where it belongs; None: it is called here."""
+        if not scope.inline or self.timeout is not None:
+            return FUNCTIONS.call
+        lent = lent_thread()
+        return None if lent is None else partial(_on_lent, lent)
 
     def _gathered(self) -> Gathered:
         return Gathered(self.declared, self.stream_end_type)
@@ -289,8 +306,16 @@ class _Left:
             self._waiting.cancel()
 
 
-async def _in_thread(function: Callable[[], object], scope: Scope) -> object:
-    call = FUNCTIONS.call(function)
+def _on_lent(lent: LentThread, function: Callable[[], Any]) -> Call[Any]:
+    def work() -> Any:
+        with SIGNALS.reaching(lent.thread):
+            return function()
+
+    return lent.call(work)
+
+
+async def _in_thread(caller: Caller, function: Callable[[], object], scope: Scope) -> object:
+    call = caller(function)
     try:
         return await call.result()
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,13 @@ import pytest
 
 import runnable
 from runnable import AsyncPipeline, AsyncPythonTask, Pipeline, PythonTask, Stub, blocking, current
-from runnable.exceptions import DefinitionError, GraphError, LimitError, RunnableError
+from runnable.exceptions import (
+    DefinitionError,
+    ExecutionFailedError,
+    GraphError,
+    LimitError,
+    RunnableError,
+)
 from runnable.records import Record
 from runnable.tasks import python
 
@@ -203,15 +209,51 @@ async def test_under_async_local_a_sync_function_runs_on_a_worker_thread():
     assert run.parameters["thread"] != threading.get_ident()
 
 
-async def test_where_a_loop_is_running_inline_means_the_thread_of_the_run():
+async def test_where_a_loop_is_running_a_sync_function_still_runs_on_the_callers_thread():
     threads: list[int] = []
 
     def note() -> None:
         threads.append(threading.get_ident())
 
-    steps = [PythonTask(function=note, name=name) for name in "ab"]
-    Pipeline(steps=steps).execute()
-    assert threads[0] == threads[1] != threading.get_ident()
+    def generate() -> Iterator[str]:
+        for letter in "ab":
+            note()
+            yield letter
+
+    async def note_loop() -> None:
+        note()
+
+    steps = [
+        PythonTask(function=note, name="a"),
+        PythonTask(function=generate, name="b", returns=["text"]),
+        PythonTask(function=note_loop, name="c"),
+    ]
+    run = Pipeline(steps=steps).execute()
+    *called_here, beside = threads
+    assert called_here == [threading.get_ident()] * 3
+    assert beside != threading.get_ident()
+    assert run.parameters["text"] == "ab"
+
+
+async def test_a_sync_function_on_the_callers_thread_runs_a_pipeline_of_its_own():
+    def inner() -> int:
+        return threading.get_ident()
+
+    def outer() -> int:
+        step = PythonTask(function=inner, name="inner", returns=["thread"])
+        return Pipeline(steps=[step]).execute().parameters["thread"]
+
+    step = PythonTask(function=outer, name="outer", returns=["thread"])
+    assert Pipeline(steps=[step]).execute().parameters["thread"] == threading.get_ident()
+
+
+async def test_what_a_sync_function_on_the_callers_thread_raises_is_the_cause():
+    def fail() -> None:
+        raise LookupError("not there")
+
+    with pytest.raises(ExecutionFailedError) as raised:
+        Pipeline(steps=[PythonTask(function=fail, name="look")]).execute()
+    assert isinstance(raised.value.__cause__, LookupError)
 
 
 def test_a_pipeline_streams_to_sync_code_the_same_events_as_to_async_code():
