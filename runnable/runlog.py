@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Self, cast
@@ -33,13 +33,13 @@ if TYPE_CHECKING:
 __all__ = ["RunLog", "StepAttempt", "StepLog", "Stored", "fold", "stands_in_pipeline"]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, repr=False)
 class RunLog:
-    """What is known of one run.
+    """What is known of one run; a notebook shows it as a table.
 
     Example:
-        >>> RunLog().status
-        'running'
+        >>> RunLog(run_id="monday")
+        RunLog('monday', running, 0 steps)
     """
 
     run_id: str = ""
@@ -116,6 +116,19 @@ class RunLog:
             for field_name in _FIELDS:
                 object.__setattr__(self, field_name, object.__getattribute__(log, field_name))
             return object.__getattribute__(self, name)
+
+    def __repr__(self) -> str:
+        from runnable.pages import run_line
+
+        return run_line(self)
+
+    def _repr_mimebundle_(
+        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
+    ) -> dict[str, str]:
+        """Text and HTML, as notebooks ask for them."""
+        from runnable.pages import run_page
+
+        return run_page(self).bundle(include, exclude)
 
     @property
     def parameters(self) -> dict[str, JsonValue]:

@@ -115,6 +115,22 @@ class StepLog:
         """What its last attempt failed of, or empty."""
         return self._story[-1][2].get("error", "") if self._story else ""
 
+    @property
+    def problem(self) -> str:
+        """What its last attempt failed of, after the error's type; or empty."""
+        if not self._story or self._story[-1][0] != "task_error":
+            return ""
+        _, event, values = self._story[-1]
+        return f"{event['error_type']}: {values.get('error', event['error'])}"
+
+    @property
+    def duration(self) -> float | None:
+        """Seconds that its last attempt took; None while it runs, and if it was interrupted."""
+        if not self._story:
+            return None
+        _, event, values = self._story[-1]
+        return event.get("duration", values.get("duration"))
+
     def outputs(self) -> dict[str, Parameter]:
         """What its last attempt returned, if that succeeded."""
         return self._loader.restore(self.stored_outputs())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Generator, Mapping, Sequence
 from contextlib import aclosing, closing
 from functools import partial
 from pathlib import Path
@@ -78,6 +78,22 @@ class _PipelineBase(Definition):
     def check(self) -> Report:
         """Errors, warnings and notes about the wiring, each with its step and `file:line`."""
         return check(self._graph)
+
+    def __repr__(self) -> str:
+        from runnable.pages import pipeline_line
+
+        return pipeline_line(type(self).__name__, self._graph)
+
+    def __str__(self) -> str:
+        return repr(self)
+
+    def _repr_mimebundle_(
+        self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
+    ) -> dict[str, str]:
+        """Text and HTML, as notebooks ask for them."""
+        from runnable.pages import pipeline_page
+
+        return pipeline_page(type(self).__name__, self._graph).bundle(include, exclude)
 
     def _build(self) -> Graph:
         following = self._links()
