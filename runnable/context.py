@@ -33,7 +33,7 @@ from runnable.store import BaseRunLogStore
 from runnable.stream import Stream
 from runnable.tasks.base import cut, message_of, previews
 from runnable.telemetry import Tracing
-from runnable.waking import WAKING
+from runnable.waking import WAKING, on_kernels_thread
 
 if TYPE_CHECKING:
     from runnable.executor import BasePipelineExecutor
@@ -102,7 +102,8 @@ class AsyncPipelineContext:
             RunCancelledError: If it was cancelled by somebody else.
             StoreError: If the store or the lease is gone.
         """
-        with SIGNALS.handled(self.cancel_from_anywhere):
+        # A kernel interrupts the cell that awaits; KeyboardInterrupt on its loop would end it.
+        with SIGNALS.handled(self.cancel_from_anywhere, sigint=not on_kernels_thread()):
             return await self.complete()
 
     async def complete(self) -> RunLog:

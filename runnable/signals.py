@@ -23,18 +23,22 @@ class Signals:
     def _forget(self) -> None:
         """Have no run, and the handlers from before, as a child has after a fork."""
         self._put_back()
-        self._cancels: list[Callable[[str], None]] = []
+        self._cancels: list[tuple[Callable[[str], None], bool]] = []
+        """What cancels a run, and whether SIGINT does."""
         self.caught: signal.Signals | None = None
         """The signal that is ending the runs."""
         self.inline = False
         """Whether a user's sync function runs on the main thread, which a cancel cannot reach."""
 
     @contextmanager
-    def handled(self, cancel: Callable[[str], None]) -> Generator[None, None, None]:
+    def handled(
+        self, cancel: Callable[[str], None], *, sigint: bool = True
+    ) -> Generator[None, None, None]:
         """Have a signal cancel a run; on another thread than the main one nothing changes.
 
         Args:
             cancel: Cancels the run, given a reason; called on the main thread.
+            sigint: Whether SIGINT does, too.
 
         Raises:
             KeyboardInterrupt: At the end, if SIGINT came.
@@ -43,40 +47,45 @@ class Signals:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        self._enter(cancel)
+        self._enter(cancel, sigint)
         try:
             yield
         except Exception:
-            if self.caught is None:
+            if self.caught is None or (self.caught is signal.SIGINT and not sigint):
                 raise
         finally:
-            caught = self._leave(cancel)
-        if caught is signal.SIGINT:
+            caught = self._leave(cancel, sigint)
+        if caught is signal.SIGINT and sigint:
             raise KeyboardInterrupt from None
         if caught is signal.SIGTERM:
             raise SystemExit(128 + signal.SIGTERM) from None
 
-    def _enter(self, cancel: Callable[[str], None]) -> None:
+    def _enter(self, cancel: Callable[[str], None], sigint: bool) -> None:
         if not self._cancels:
             self.caught = None
         # For each run anew: a notebook puts Python's own back before each cell.
         for number, default in _DEFAULTS.items():
-            if signal.getsignal(number) == default:
+            if signal.getsignal(number) == default and (sigint or number != signal.SIGINT):
                 self._replaced[number] = signal.signal(number, self._handle)
-        self._cancels.append(cancel)
+        self._cancels.append((cancel, sigint))
 
-    def _leave(self, cancel: Callable[[str], None]) -> signal.Signals | None:
-        if cancel in self._cancels:  # not in a forked child that leaves its parent's frames
-            self._cancels.remove(cancel)
+    def _leave(self, cancel: Callable[[str], None], sigint: bool) -> signal.Signals | None:
+        if (cancel, sigint) in self._cancels:  # not in a forked child that leaves these frames
+            self._cancels.remove((cancel, sigint))
+        caught = self.caught
         if not self._cancels:
             self._put_back()
-        return self.caught
+        elif not any(by_sigint for _, by_sigint in self._cancels):
+            self._put_back(signal.SIGINT)
+            self.caught = None if caught is signal.SIGINT else caught
+        return caught
 
-    def _put_back(self) -> None:
-        for number, handler in self._replaced.items():
-            if signal.getsignal(number) == self._handle:
+    def _put_back(self, *numbers: signal.Signals) -> None:
+        """Put the handlers from before back; of all signals if none is named."""
+        for number in numbers or tuple(self._replaced):
+            handler = self._replaced.pop(number, None)
+            if handler is not None and signal.getsignal(number) == self._handle:
                 signal.signal(number, handler)
-        self._replaced.clear()
 
     def _handle(self, number: int, _: FrameType | None) -> None:
         again, self.caught = self.caught is not None, signal.Signals(number)
@@ -84,8 +93,9 @@ class Signals:
             self._put_back()
             os.kill(os.getpid(), number)
             return
-        for cancel in self._cancels:
-            cancel(f"the process got {self.caught.name}")
+        for cancel, by_sigint in self._cancels:
+            if by_sigint or self.caught is not signal.SIGINT:
+                cancel(f"the process got {self.caught.name}")
         if self.inline:
             raise KeyboardInterrupt
 

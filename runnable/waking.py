@@ -26,9 +26,7 @@ class Waking:
     @contextmanager
     def by_signals(self) -> Generator[None, None, None]:
         """Have them wake it; outside of a kernel's main thread nothing changes."""
-        if "ipykernel" not in sys.modules or (
-            threading.current_thread() is not threading.main_thread()
-        ):
+        if not on_kernels_thread():
             yield
             return
         self._live += 1
@@ -41,6 +39,12 @@ class Waking:
             if not self._live and self._undo is not None:
                 self._undo()
                 self._undo = None
+
+
+def on_kernels_thread() -> bool:
+    """Whether this is the thread on which a kernel runs its cells and its loop."""
+    in_kernel = "ipykernel" in sys.modules
+    return in_kernel and threading.current_thread() is threading.main_thread()
 
 
 def _wake_at_signals(loop: asyncio.AbstractEventLoop) -> Callable[[], None]:

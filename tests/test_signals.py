@@ -90,6 +90,24 @@ def test_a_second_run_is_cancelled_although_somebody_put_pythons_own_back_before
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_sigint_leaves_a_run_alone_that_is_not_its_to_cancel(signals: Signals):
+    first: list[str] = []
+    second: list[str] = []
+    with signals.handled(first.append, sigint=False):
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        with pytest.raises(KeyboardInterrupt), signals.handled(second.append):
+            signal.raise_signal(signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert (first, second) == ([], ["the process got SIGINT"])
+
+
+def test_sigterm_ends_it_all_the_same(signals: Signals):
+    reasons: list[str] = []
+    with pytest.raises(SystemExit), signals.handled(reasons.append, sigint=False):
+        signal.raise_signal(signal.SIGTERM)
+    assert reasons == ["the process got SIGTERM"]
+
+
 def test_a_handler_that_somebody_sets_meanwhile_stays(signals: Signals):
     def own(number: int, frame: object) -> None: ...
 

@@ -15,7 +15,7 @@ from pydantic import InstanceOf, PrivateAttr, field_validator, model_validator
 from runnable.check import Report, check
 from runnable.config import load_services
 from runnable.context import AsyncPipelineContext, OnDisconnect, PipelineContext
-from runnable.exceptions import DefinitionError, GraphError
+from runnable.exceptions import DefinitionError, ExecutionFailedError, GraphError
 from runnable.graph import SUCCESS, Graph
 from runnable.model import Definition
 from runnable.nodes import FailNode, SuccessNode
@@ -205,7 +205,12 @@ class Pipeline(_PipelineBase):
             RunCancelledError: If the run is cancelled.
             RunnableError: For what is wrong before the first step, or with the store.
         """
-        return PipelineContext(self._context(parameters, options)).execute()
+        context = PipelineContext(self._context(parameters, options))
+        try:
+            return context.execute()
+        except ExecutionFailedError as error:
+            # The way through the engine says nothing of what the user's code did.
+            raise error.with_traceback(None) from error.__cause__
 
     def execute_stream(
         self,
@@ -269,7 +274,12 @@ class AsyncPipeline(_PipelineBase):
             RunCancelledError: If the run is cancelled by somebody else.
             RunnableError: For what is wrong before the first step, or with the store.
         """
-        return await self._context(parameters, options).execute()
+        context = self._context(parameters, options)
+        try:
+            return await context.execute()
+        except ExecutionFailedError as error:
+            # The way through the engine says nothing of what the user's code did.
+            raise error.with_traceback(None) from error.__cause__
 
     async def execute_stream(
         self,
