@@ -81,12 +81,12 @@ def test_a_second_run_is_cancelled_although_somebody_put_pythons_own_back_before
     signals: Signals,
 ):
     reasons: list[str] = []
-    with signals.handled(lambda reason: None):
+    with pytest.raises(KeyboardInterrupt), signals.handled(lambda reason: None):
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        with pytest.raises(KeyboardInterrupt), signals.handled(reasons.append):
+        with signals.handled(reasons.append):
             signal.raise_signal(signal.SIGINT)
             assert reasons == ["the process got SIGINT"]
-        signals.caught = None
+    assert reasons == ["the process got SIGINT"]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 

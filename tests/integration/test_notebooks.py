@@ -23,9 +23,9 @@ import runnable
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PROJECT = Path(runnable.__file__).parents[1]
-PATIENCE = 60
+PATIENCE = 30
 PROMPTLY = 10.0
-"""Seconds in which an interrupt ends a step that would take PATIENCE."""
+"""Seconds in which an interrupt ends a step that would take 20."""
 
 FIRST_CELL = """
     import asyncio, threading, time
@@ -54,12 +54,12 @@ FIRST_CELL = """
 
     def sleep():
         print("asleep", flush=True)
-        for _ in range(600):
+        for _ in range(200):
             time.sleep(0.1)
 
     async def sleep_async():
         print("asleep", flush=True)
-        await asyncio.sleep(60)
+        await asyncio.sleep(20)
 """
 
 
@@ -308,7 +308,7 @@ async def test_a_run_in_the_background_survives_cells_and_an_interrupt_ends_only
         waiting = AsyncPipeline(steps=[PythonTask(function=wait, name="wait")])
         behind = asyncio.create_task(waiting.execute())
     """)
-    ran = await notebook.interrupt("print('asleep', flush=True); await asyncio.sleep(60)")
+    ran = await notebook.interrupt("print('asleep', flush=True); await asyncio.sleep(20)")
     assert ran.error == "CancelledError"
     assert ran.seconds < PROMPTLY
     after = await notebook.run("go_on.set(); print((await behind).status)")
@@ -331,7 +331,7 @@ async def test_an_interrupt_of_a_sync_run_leaves_the_one_in_the_background_going
         """
         def work():
             print("at work", flush=True)
-            for _ in range(600):
+            for _ in range(200):
                 time.sleep(0.1)
 
         Pipeline(steps=[PythonTask(function=work, name="work")]).execute(run_id="before")
