@@ -6,7 +6,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -241,7 +241,7 @@ async def test_a_sync_function_on_the_callers_thread_runs_a_pipeline_of_its_own(
 
     def outer() -> int:
         step = PythonTask(function=inner, name="inner", returns=["thread"])
-        return Pipeline(steps=[step]).execute().parameters["thread"]
+        return cast("int", Pipeline(steps=[step]).execute().parameters["thread"])
 
     step = PythonTask(function=outer, name="outer", returns=["thread"])
     assert Pipeline(steps=[step]).execute().parameters["thread"] == threading.get_ident()
