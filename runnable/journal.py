@@ -76,11 +76,15 @@ class Journal:
             rest: The JSON of its fields after `seq`, each begun by a comma.
             values: The JSON of what the engine alone must know.
         """
-        self.seq = seq = self.seq + 1
         at = self._stamp()
-        event = b'{"type":"%b%b%b","seq":%d%b}' % (kind.encode(), self._before, at, seq, rest)
-        self._batch = None
-        self.pending.append(Record(seq, kind, event, values))
+        while True:
+            seq = self.seq + 1
+            event = b'{"type":"%b%b%b","seq":%d%b}' % (kind.encode(), self._before, at, seq, rest)
+            record = Record(seq, kind, event, values)
+            if self.seq < seq:  # else garbage was collected meanwhile, and had last words
+                break
+        self.seq, self._batch = seq, None
+        self.pending.append(record)
         if kind in END_STATUS:
             self.ended = True
         return seq
@@ -96,13 +100,11 @@ class Journal:
         Returns:
             Whether there is room for more; if not, wait for `room` first.
         """
-        self.seq = seq = self.seq + 1
+        at = self._now()
         batch = self._batch
         if batch is None:
-            self._batch = batch = Batch(seq)
-            self.pending.append(batch)
-            self._has_batches = True
-        at = self._now()
+            batch = self._open_batch()
+        self.seq += 1
         batch.add(head, at, payload)
         self.bytes_waiting = waiting = self.bytes_waiting + size + _CHUNK_OVERHEAD
         much = waiting >= defaults.FLUSH_BYTES
@@ -110,6 +112,17 @@ class Journal:
             self._writer.chunk_waits(self, at, much=much)
         reader = self.reader
         return not much and (reader is None or reader.count + len(batch.at) < reader.limit)
+
+    def _open_batch(self) -> Batch:
+        opened = Batch(0)
+        # Making it may have collected garbage, whose last words have opened one.
+        batch = self._batch
+        if batch is None:
+            opened.seq = self.seq + 1
+            self._batch = batch = opened
+            self._has_batches = True
+            self.pending.append(batch)
+        return batch
 
     async def room(self) -> None:
         """Let the others on the loop run, and wait for a slow reader or a slow store.
@@ -140,13 +153,12 @@ class Journal:
 
     def cut(self) -> Append:
         """What is to be appended next, taken from what waits."""
-        self.moving = moving = self.pending
-        self.pending = []
-        records = cast("list[Record]", moving)
+        fresh: list[Item] = []
+        self.moving, self.pending, self._batch = self.pending, fresh, None
+        records = cast("list[Record]", self.moving)
         if self._has_batches:
-            records = [item.record() if isinstance(item, Batch) else item for item in moving]
-            self._batch, self._has_batches, self.bytes_waiting = None, False, 0
-            self.announced = False
+            self._has_batches, self.bytes_waiting, self.announced = False, 0, False
+            records = [item.record() if isinstance(item, Batch) else item for item in self.moving]
         return Append(self.lease, self.committed, records, self.ended and self.release)
 
     def appended(self, append: Append, error: LeaseLostError | None) -> None:
@@ -242,6 +254,8 @@ class Writer:
         self._turn: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._thread_commit: Call[Sequence[LeaseLostError | None]] | None = None
+        self._is_at_it = False
+        """A commit is being made here; what garbage says that is collected meanwhile waits."""
         self.last = 0
         """When the last commit was made, microseconds since the epoch.
 
@@ -297,7 +311,9 @@ class Writer:
         self._dirty[journal] = None
         if self._thread_commit is not None or self._turn is not None:
             return
-        if much or at - self.last > _FLUSH_MICROS:
+        if self._is_at_it:
+            self._turn = self._loop.call_soon(self._flush)
+        elif much or at - self.last > _FLUSH_MICROS:
             if self._may_commit_here():
                 self._commit_one(journal)
             else:
@@ -307,7 +323,12 @@ class Writer:
 
     def _may_commit_here(self) -> bool:
         """Whether one run is alone, with a store that can be asked on the loop."""
-        return len(self._journals) == 1 and self._inline and self._thread_commit is None
+        return (
+            len(self._journals) == 1
+            and self._inline
+            and self._thread_commit is None
+            and not self._is_at_it
+        )
 
     def from_thread(self, function: Callable[..., None], *arguments: object) -> None:
         """Call a function on this writer's loop, from another thread."""
@@ -329,6 +350,13 @@ class Writer:
 
     def _commit_one(self, journal: Journal) -> None:
         """`_commit_here` for one journal, which is the way of every step of a run that is alone."""
+        self._is_at_it = True
+        try:
+            self._try_one(journal)
+        finally:
+            self._is_at_it = False
+
+    def _try_one(self, journal: Journal) -> None:
         append = journal.cut()
         try:
             answers = self.store.append_at_once((append,))
@@ -346,6 +374,13 @@ class Writer:
 
     def _commit_here(self, journals: list[Journal]) -> None:
         """Append what waits of these journals, at once if the store can, else in a thread."""
+        self._is_at_it = True
+        try:
+            self._try(journals)
+        finally:
+            self._is_at_it = False
+
+    def _try(self, journals: list[Journal]) -> None:
         batch = [journal.cut() for journal in journals]
         answers = None
         if self._inline:

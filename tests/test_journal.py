@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
@@ -25,6 +26,7 @@ from runnable import (
 )
 from runnable.clock import Clock
 from runnable.context import AsyncPipelineContext
+from runnable.events import TaskLogEvent
 from runnable.executor import BasePipelineExecutor
 from runnable.extensions.pickler.pickle import PicklePickler
 from runnable.extensions.pipeline_executor.async_local import AsyncLocalExecutor
@@ -432,3 +434,47 @@ async def test_what_comes_while_a_commit_is_under_way_joins_the_next_one():
     run = await running
     assert run.status == "success"
     assert len(store._batches) <= 6
+
+
+class Noisy:
+    """Speaks when it is collected, which may be in the midst of whatever makes an object."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+    def __del__(self) -> None:
+        print("gone")
+
+
+@pytest.fixture
+def eager_collection() -> Iterator[None]:
+    before = gc.get_threshold()
+    yield
+    gc.set_threshold(*before)
+
+
+@pytest.mark.usefixtures("eager_collection")
+async def test_what_garbage_says_while_a_record_is_made_or_committed_finds_its_place(
+    each_store: str, read_journal: Callable[[str], list[Record]]
+) -> None:
+    async def litter() -> AsyncIterator[str]:
+        gc.set_threshold(1)
+        for number in range(60):
+            Noisy()
+            yield str(number)
+            if number % 7 == 0:
+                await asyncio.sleep(0.003)
+
+    run_id = f"litter-{each_store}"
+    pipeline = AsyncPipeline(
+        steps=[AsyncPythonTask(function=litter, name="litter", returns=["text"])]
+    )
+    run = await pipeline.execute(run_id=run_id)
+
+    gc.set_threshold(700)
+    records = await asyncio.to_thread(read_journal, run_id)
+    told = [event for record in records for event in record.events()]
+    assert [event.seq for event in told] == [*range(1, len(told) + 1)]
+    assert run.parameters["text"] == "".join(map(str, range(60)))
+    lines = [event.text for event in told if isinstance(event, TaskLogEvent)]
+    assert "".join(lines).count("gone\n") == 60
