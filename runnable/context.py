@@ -121,6 +121,8 @@ class AsyncPipelineContext:
     async def see_through(self, task: asyncio.Task[None], reason: str) -> None:
         """Wait until the run has ended; being cancelled meanwhile cancels it, and goes on after."""
         cancelled = await outlive(task, lambda: self.cancel(reason))
+        if not task.cancelled():
+            task.exception()  # taken, or asyncio would tell of it when the task is collected
         if cancelled is not None:
             raise cancelled
 
