@@ -14,6 +14,10 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 T = TypeVar("T")
 
+PLAYED: Final = contextvars.ContextVar[Callable[[Callable[[], None]], None] | None](
+    "runnable_played", default=None
+)
+"""Makes the calls that threads would make, in a simulation, which has none."""
 _DEPTH: Final = contextvars.ContextVar("runnable_worker_depth", default=0)
 """How many functions on worker threads, each called by a run inside the one before, are above."""
 _LENT: Final = contextvars.ContextVar["LentThread | None"]("runnable_lent_thread", default=None)
@@ -70,6 +74,10 @@ class Workers:
         """
         call = Call[T](asyncio.get_running_loop())
         context = contextvars.copy_context()
+        played = PLAYED.get()
+        if played is not None:
+            played(lambda: call.make(context, function))
+            return call
         depth = _DEPTH.get()
         context.run(_DEPTH.set, depth + 1)
         self._at(depth).submit(lambda: call.make(context, function))

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Itera
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager, suppress
 from functools import cached_property, lru_cache, partial
+from threading import get_ident
 from types import CodeType
 from typing import Any, ClassVar, Final, Self, cast
 
@@ -292,7 +293,9 @@ class _Left:
         self._waiting: Future[None] | None = None
 
     def wait(self, scope: Scope) -> None:
-        """Wait for a slow reader, on the generator's thread."""
+        """Wait for a slow reader, on the generator's thread (a simulation has but the loop's)."""
+        if get_ident() == scope.run.thread:
+            return
         self._waiting = asyncio.run_coroutine_threadsafe(scope.room(), scope.run.loop)
         if self.gone:
             self._waiting.cancel()

@@ -131,6 +131,8 @@ class BufferedRunLogStore(BaseRunLogStore):
 
     service_name: ClassVar[str] = "buffered"
     inline: ClassVar[bool] = True
+    memory: ClassVar[Memory] = MEMORY
+    """Where the runs are."""
 
     @property
     def where(self) -> str:
@@ -139,17 +141,19 @@ class BufferedRunLogStore(BaseRunLogStore):
 
     def create_run(self, run: RunRecord, first: Record) -> Lease:
         """Insert the run, its lease (epoch 1) and its first record; see the base class."""
-        with MEMORY.lock:
-            if run.run_id in MEMORY.runs:
+        with self.memory.lock:
+            if run.run_id in self.memory.runs:
                 raise RunExistsError(run.run_id)
-            made = Run(run, next(MEMORY.numbers), run.owner, self._expiry(), [first], first.last)
-            MEMORY.runs[run.run_id] = made
+            made = Run(
+                run, next(self.memory.numbers), run.owner, self._expiry(), [first], first.last
+            )
+            self.memory.runs[run.run_id] = made
             return made.lease()
 
     def append(self, batch: Sequence[Append]) -> Sequence[LeaseLostError | None]:
         """Append the records of several runs; see the base class."""
-        runs = MEMORY.runs
-        with MEMORY.lock:
+        runs = self.memory.runs
+        with self.memory.lock:
             return [
                 _lost(entry) if (run := runs.get(entry.lease.run_id)) is None else run.extend(entry)
                 for entry in batch
@@ -159,7 +163,7 @@ class BufferedRunLogStore(BaseRunLogStore):
         self, run_id: str, *, after: int = 0, kinds: Container[str] | None = None
     ) -> Iterator[Record]:
         """The records that are there now, in order; see the base class."""
-        with MEMORY.lock:
+        with self.memory.lock:
             run = self._find(run_id)
             records, end = run.records, len(run.records)
         return self._pages(records, after, end, kinds)
@@ -173,9 +177,9 @@ class BufferedRunLogStore(BaseRunLogStore):
         tag: str | None = None,
     ) -> list[RunSummary]:
         """The runs, newest first; see the base class."""
-        with MEMORY.lock:
+        with self.memory.lock:
             number = None if before is None else self._find(before).number
-            runs = list(MEMORY.runs.values())
+            runs = list(self.memory.runs.values())
         runs.reverse()
         found = (
             summary
@@ -196,7 +200,7 @@ class BufferedRunLogStore(BaseRunLogStore):
         reason: str = "",
     ) -> Lease:
         """Take, renew, release or look at the lease, or ask to cancel; see the base class."""
-        with MEMORY.lock:
+        with self.memory.lock:
             run = self._find(run_id)
             if verb == "take":
                 self._take(run, owner, epoch, first)
@@ -213,14 +217,14 @@ class BufferedRunLogStore(BaseRunLogStore):
     def put_blob(self, run_id: str, data: bytes) -> str:
         """Keep bytes beside the run; see the base class."""
         digest = hashlib.sha256(data).hexdigest()
-        with MEMORY.lock:
-            MEMORY.blobs.setdefault(run_id, {}).setdefault(digest, bytes(data))
+        with self.memory.lock:
+            self.memory.blobs.setdefault(run_id, {}).setdefault(digest, bytes(data))
         return digest
 
     def get_blob(self, run_id: str, digest: str) -> bytes:
         """The bytes of that name, checked; see the base class."""
-        with MEMORY.lock:
-            data = MEMORY.blobs.get(run_id, {}).get(digest)
+        with self.memory.lock:
+            data = self.memory.blobs.get(run_id, {}).get(digest)
         if data is None:
             raise StoreError(self.where, f"run {run_id!r} has no value {digest!r}")
         if hashlib.sha256(data).hexdigest() != digest:
@@ -229,15 +233,15 @@ class BufferedRunLogStore(BaseRunLogStore):
 
     def delete_run(self, run_id: str) -> None:
         """Remove the run, its journal and its blobs; see the base class."""
-        with MEMORY.lock:
+        with self.memory.lock:
             run = self._find(run_id)
             if run.is_live():
                 raise RunHeldError(run_id, str(run.owner))
-            del MEMORY.runs[run_id]
-            MEMORY.blobs.pop(run_id, None)
+            del self.memory.runs[run_id]
+            self.memory.blobs.pop(run_id, None)
 
     def _find(self, run_id: str) -> Run:
-        run = MEMORY.runs.get(run_id)
+        run = self.memory.runs.get(run_id)
         if run is None:
             raise RunNotFoundError(run_id, self.where)
         return run

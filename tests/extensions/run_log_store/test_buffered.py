@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 
 from runnable.exceptions import JournalCorruptError
-from runnable.extensions.run_log_store import buffered
 from runnable.extensions.run_log_store.buffered import BufferedRunLogStore, Memory
 from runnable.testing import RunLogStoreSuite
 from runnable.testing.store_samples import create, dead_process, record
@@ -14,7 +13,7 @@ from runnable.testing.store_samples import create, dead_process, record
 @pytest.fixture(autouse=True)
 def memory(monkeypatch: pytest.MonkeyPatch) -> Memory:
     memory = Memory()
-    monkeypatch.setattr(buffered, "MEMORY", memory)
+    monkeypatch.setattr(BufferedRunLogStore, "memory", memory)
     return memory
 
 
