@@ -20,6 +20,11 @@ from runnable.store import BaseRunLogStore
 STORES = ("buffered", "sqlite")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--full`: the proofs of `tests/trust` in full."""
+    parser.addoption("--full", action="store_true", help="the proofs of tests/trust in full")
+
+
 @pytest.fixture(autouse=True)
 def own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder as the current one, and none of our variables set."""
