@@ -23,6 +23,8 @@ STORES = ("buffered", "sqlite")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """`--full`: the proofs of `tests/trust` in full."""
     parser.addoption("--full", action="store_true", help="the proofs of tests/trust in full")
+    parser.addoption("--seeds", type=int, default=0, help="how many simulations")
+    parser.addoption("--first-seed", type=int, default=0, help="the seed of the first one")
 
 
 @pytest.fixture(autouse=True)
