@@ -6,10 +6,10 @@ MADE := $(VENV)/.made
 CHECKED := $(VENV)/.check
 PATHS := runnable tests examples benchmarks
 
-.PHONY: help demo test check fix bench clean
+.PHONY: help demo test check fix bench bench-peers clean
 
 help:  ## Print what can be done
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -41,5 +41,8 @@ fix: $(CHECKED)  ## Mend what format and lint can mend
 bench: $(MADE)  ## Measure the budgets, beside the bare limits
 	$(BIN)/python -m benchmarks
 
-clean:  ## Remove the environment and what tools left
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+bench-peers: $(MADE)  ## Measure beside other libraries, each in its own environment
+	$(BIN)/python -m benchmarks.peers
+
+clean:  ## Remove the environments and what tools left
+	rm -rf $(VENV) .venv-peers .pytest_cache .ruff_cache .hypothesis .import_linter_cache

@@ -8,7 +8,8 @@ from functools import partial
 from typing import Any, Final
 
 from benchmarks import bare
-from benchmarks.measuring import Budget, Figure, Place, StoreName, expect, in_turn, ratio
+from benchmarks.expecting import expect
+from benchmarks.measuring import Budget, Figure, Place, StoreName, in_turn, ratio
 from benchmarks.pipelines import nap, naps
 from runnable import AsyncPipeline, AsyncPipelineContext, RunLog
 from runnable.config import load_services

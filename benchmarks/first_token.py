@@ -10,7 +10,8 @@ from itertools import chain
 from typing import Final
 
 from benchmarks.bare import Log
-from benchmarks.measuring import Budget, Figure, Place, expect, in_turn, plain, quantile
+from benchmarks.expecting import expect
+from benchmarks.measuring import Budget, Figure, Place, in_turn, plain, quantile
 from runnable import AsyncPipeline, AsyncPythonTask
 from runnable.sdk import TaskChunkEvent
 

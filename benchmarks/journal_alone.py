@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from benchmarks.bare import Log
-from benchmarks.measuring import Budget, Figure, Place, expect, in_turn, plain
+from benchmarks.expecting import expect
+from benchmarks.measuring import Budget, Figure, Place, in_turn, plain
 from runnable.clock import Clock
 from runnable.config import load_services
 from runnable.journal import Journal, Writer, opening_record

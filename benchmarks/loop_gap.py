@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.bare import Log
+from benchmarks.expecting import expect
 from benchmarks.measuring import (
     Budget,
     Figure,
     Place,
     Spread,
     StoreName,
-    expect,
     in_turn,
     plain,
     quantile,

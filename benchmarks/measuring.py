@@ -25,24 +25,6 @@ STORES: Final[Mapping[str, str]] = {
 StoreName = Literal["memory", "process", "power"]
 
 
-class WrongResultError(Exception):
-    """What was measured did not do what it should, so that its time means nothing."""
-
-    def __init__(self, what: str, found: object, expected: object) -> None:
-        self.what, self.found, self.expected = what, found, expected
-        super().__init__(f"{what}: {found!r}, where {expected!r} was expected.")
-
-
-def expect(what: str, found: object, expected: object) -> None:
-    """See that a run did what it should.
-
-    Raises:
-        WrongResultError: If it did not.
-    """
-    if found != expected:
-        raise WrongResultError(what, found, expected)
-
-
 @dataclass(frozen=True, slots=True)
 class Place:
     """Where a case keeps its databases, and how thorough it is to be.
@@ -218,7 +200,7 @@ def in_turn(
     for n in range(0 if warm_up else 1, rounds + 1):
         first = n % len(names)
         for name in names[first:] + names[:first]:
-            _tidy()
+            tidy()
             value = works[name]()
             if n:
                 measured[name].append(value)
@@ -229,7 +211,7 @@ _OVER: Final[tuple[defaults.Status, ...]] = ("success", "fail", "cancelled", "in
 """What a run may be that nobody holds."""
 
 
-def _tidy() -> None:
+def tidy() -> None:
     """Free what the work before has left, which would slow down the one after it."""
     memory = BufferedRunLogStore()
     for status in _OVER:

@@ -14,7 +14,8 @@ from pydantic_core import from_json
 
 from benchmarks import bare
 from benchmarks.bare import Log, bump
-from benchmarks.measuring import Budget, Figure, Place, expect, in_turn, plain
+from benchmarks.expecting import expect
+from benchmarks.measuring import Budget, Figure, Place, in_turn, plain
 from runnable import AsyncPipeline, AsyncPythonTask, ExecutionFailedError
 from runnable.config import load_services
 from runnable.records import Record

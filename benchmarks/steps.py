@@ -11,7 +11,8 @@ from itertools import cycle, islice
 from typing import Any, Final
 
 from benchmarks import bare
-from benchmarks.measuring import Budget, Figure, Place, StoreName, expect, in_turn, over, ratio
+from benchmarks.expecting import expect
+from benchmarks.measuring import Budget, Figure, Place, StoreName, in_turn, over, ratio
 from benchmarks.pipelines import chain
 from runnable import AsyncPipeline
 from runnable.config import load_services

@@ -10,7 +10,8 @@ from functools import partial
 from typing import Final
 
 from benchmarks import bare
-from benchmarks.measuring import Budget, Figure, Place, StoreName, expect, in_turn, plain, ratio
+from benchmarks.expecting import expect
+from benchmarks.measuring import Budget, Figure, Place, StoreName, in_turn, plain, ratio
 from benchmarks.pipelines import stream, tokens
 from runnable import AsyncPipeline
 from runnable.sdk import TaskChunkEvent

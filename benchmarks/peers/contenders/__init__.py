@@ -1,0 +1,1 @@
+"""One module a peer, each with a class `Contender`; imported by the peer's worker alone."""
