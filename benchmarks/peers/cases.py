@@ -37,8 +37,9 @@ class Case:
         method: The contender's method; "" for its script in a fresh process.
         arguments: With what it is called.
         quick: Those that are smaller with `--quick`.
+        repeats: How often a round does it; their median counts.
+        rounds: How many rounds count.
         relative: Whether the figure is also given in times of the bare limit.
-        rounds: How many count.
     """
 
     name: str
@@ -48,40 +49,43 @@ class Case:
     method: str
     arguments: Arguments
     quick: Arguments
+    repeats: int = 1
+    rounds: int = 9
     relative: bool = False
-    rounds: int = 7
 
 
-def _steps(name: str, what: str, n: int, promise: str) -> Case:
+def _steps(name: str, what: str, n: int, promise: str, repeats: int = 1) -> Case:
     arguments = {"n": n, "promise": promise}
-    return Case(name, what, "µs", _a_step, "steps", arguments, {"n": 10})
+    return Case(name, what, "µs", _a_step, "steps", arguments, {"n": 10}, repeats)
 
 
 def _stream(name: str, what: str, n: int, promise: str) -> Case:
     arguments = {"n": n, "promise": promise}
-    return Case(name, what, "chunks/s", _a_second, "stream", arguments, {"n": 50})
+    return Case(name, what, "chunks/s", _a_second, "stream", arguments, {"n": 50}, rounds=7)
 
 
 def _token(name: str, what: str, promise: str) -> Case:
     arguments = {"n": 50, "promise": promise}
-    return Case(name, what, "ms", _milliseconds, "first_token", arguments, {"n": 3})
+    return Case(name, what, "ms", _milliseconds, "first_token", arguments, {"n": 3}, rounds=7)
 
 
 def _concurrent(name: str, what: str, promise: str) -> Case:
     arguments = {"runs": 200, "steps": 5, "promise": promise}
     quick = {"runs": 5}
-    return Case(name, what, "ms", _milliseconds, "concurrent", arguments, quick, relative=True)
+    return Case(
+        name, what, "ms", _milliseconds, "concurrent", arguments, quick, relative=True, rounds=7
+    )
 
 
 def _first(name: str, what: str, store: str) -> Case:
-    return Case(name, what, "ms", _milliseconds, "", {"store": store}, {}, rounds=9)
+    return Case(name, what, "ms", _milliseconds, "", {"store": store}, {})
 
 
 CASES: Final = (
-    _steps("memory-100", "a step of 100, in memory", 100, "memory"),
+    _steps("memory-100", "a step of 100, in memory", 100, "memory", 10),
     _steps("memory-1000", "a step of 1,000, in memory", 1_000, "memory"),
-    _steps("durable-process", "a step of 100, durable: survives SIGKILL", 100, "process"),
-    _steps("durable-power", "a step of 100, durable: survives loss of power", 100, "power"),
+    _steps("durable-process", "a step of 100, durable: survives SIGKILL", 100, "process", 5),
+    _steps("durable-power", "a step of 100, durable: survives loss of power", 100, "power", 3),
     Case(
         "later",
         "a step of 100, stored while the next ones run",
@@ -90,6 +94,7 @@ CASES: Final = (
         "later",
         {"n": 100},
         {"n": 10},
+        repeats=3,
     ),
     _stream("stream-memory", "10,000 chunks of a step, not stored", 10_000, "memory"),
     _stream("stream-process", "2,000 chunks, each stored before it is shown", 2_000, "process"),

@@ -59,7 +59,7 @@ _LATER: Final = ("later",)
 _RESUMED: Final = ("resume",)
 
 OURS: Final = (
-    Contender("bare"),
+    Contender("bare", lacks=_without(("a commit by hand is waited for", _LATER))),
     Contender(
         "runnable",
         lacks=_without(("a step is durable before the next begins, or not at all", _LATER)),

@@ -14,8 +14,9 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from statistics import median
 from typing import Any, TextIO, cast
 
 from benchmarks.peers.contender import Contender, Seconds
@@ -54,13 +55,15 @@ def _contender(module: str, folder: Path) -> Contender:
 def _answer(
     runner: asyncio.Runner, contender: Contender, asked: dict[str, Any]
 ) -> dict[str, object]:
-    contender.tidy()
+    case = cast("Callable[..., Coroutine[Any, Any, Seconds]]", getattr(contender, asked["case"]))
+    taken: list[Seconds] = []
     try:
-        case = getattr(contender, asked["case"])
-        work = cast("Coroutine[Any, Any, Seconds]", case(**asked["arguments"]))
-        return {"seconds": runner.run(work)}
+        for _ in range(asked["repeats"]):
+            contender.tidy()
+            taken.append(runner.run(case(**asked["arguments"])))
     except Exception:
         return {"failed": traceback.format_exc()}
+    return {"seconds": {part: median(one[part] for one in taken) for part in taken[0]}}
 
 
 def _say(answers: TextIO, what: dict[str, object]) -> None:

@@ -76,7 +76,8 @@ class Worker:
         if not case.method:
             seconds = {"seconds": self._first_pipeline(str(arguments["store"]))}
         else:
-            asked = {"case": case.method, "arguments": arguments}
+            repeats = 1 if quick else case.repeats
+            asked = {"case": case.method, "arguments": arguments, "repeats": repeats}
             assert self._process.stdin
             self._process.stdin.write(json.dumps(asked) + "\n")
             self._process.stdin.flush()

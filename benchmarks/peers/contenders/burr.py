@@ -44,6 +44,7 @@ class Contender(contender.Contender):
         super().__init__(module, folder)
         self._persisters: dict[Promise, AsyncSQLitePersister] = {}
         self._chain = cache(lambda function, n: _graph([function] * n))
+        self._writing = cache(_writing)
 
     async def close(self) -> None:
         for persister in self._persisters.values():
@@ -54,10 +55,10 @@ class Contender(contender.Contender):
         return await timed(_run(self._chain(bump, n), n, persister), n)
 
     async def stream(self, n: int, promise: Promise) -> Seconds:
-        return await counted(_streamed(tokens, n), n)
+        return await counted(_streamed(self._writing(tokens), n), n)
 
     async def first_token(self, n: int, promise: Promise) -> Seconds:
-        return await underway(_streamed(moments, n), n)
+        return await underway(_streamed(self._writing(moments), n), n)
 
     async def concurrent(self, runs: int, steps: int, promise: Promise) -> Seconds:
         graph, persister = self._chain(nap, steps), await self._persister(promise)
@@ -137,22 +138,20 @@ async def _run(
     return state["x"]
 
 
-async def _streamed(chunks: Callable[[int], AsyncIterator[Any]], n: int) -> AsyncIterator[Any]:
-    """The chunks of one streaming action."""
-
+def _writing(chunks: Callable[[int], AsyncIterator[Any]]) -> Graph:
     @streaming_action(reads=["n"], writes=["done"])
     async def write(state: State) -> AsyncIterator[Any]:
         async for chunk in chunks(state["n"]):
             yield {"chunk": chunk}, None
         yield {"chunk": None}, state.update(done=True)
 
-    application = await (
-        ApplicationBuilder()
-        .with_actions(write=write)
-        .with_entrypoint("write")
-        .with_state(n=n)
-        .abuild()
-    )
+    return GraphBuilder().with_actions(write=write).build()
+
+
+async def _streamed(graph: Graph, n: int) -> AsyncIterator[Any]:
+    """The chunks of its one action."""
+    builder = ApplicationBuilder().with_graph(graph).with_entrypoint("write").with_state(n=n)
+    application = await builder.abuild()
     _, results = await application.astream_result(halt_after=["write"])
     async for result in results:
         if (chunk := result["chunk"]) is not None:

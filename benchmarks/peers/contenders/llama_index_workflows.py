@@ -47,6 +47,7 @@ class Contender(contender.Contender):
     def __init__(self, module: str, folder: Path) -> None:
         super().__init__(module, folder)
         self._loop = cache(_loop)
+        self._writing = cache(_writing)
         self._journal = cache(lambda: _open(folder / "journal.db"))
 
     async def close(self) -> None:
@@ -59,10 +60,10 @@ class Contender(contender.Contender):
         return await timed(_journalled(self._loop(bump, bump), n, None, self._journal()), n)
 
     async def stream(self, n: int, promise: Promise) -> Seconds:
-        return await counted(_streamed(tokens, n), n)
+        return await counted(_streamed(self._writing(tokens), n), n)
 
     async def first_token(self, n: int, promise: Promise) -> Seconds:
-        return await underway(_streamed(moments, n), n)
+        return await underway(_streamed(self._writing(moments), n), n)
 
     async def concurrent(self, runs: int, steps: int, promise: Promise) -> Seconds:
         workflow = self._loop(nap, nap)
@@ -143,9 +144,7 @@ class Chunk(Event):
     chunk: Any
 
 
-async def _streamed(chunks: Callable[[int], AsyncIterator[Any]], n: int) -> AsyncIterator[Any]:
-    """The chunks of one step, as its handler streams them."""
-
+def _writing(chunks: Callable[[int], AsyncIterator[Any]]) -> Workflow:
     class Writing(Workflow):
         @step
         async def write(self, context: Context, event: StartEvent) -> StopEvent:
@@ -153,7 +152,12 @@ async def _streamed(chunks: Callable[[int], AsyncIterator[Any]], n: int) -> Asyn
                 context.write_event_to_stream(Chunk(chunk=chunk))
             return StopEvent()
 
-    handler = Writing(timeout=None).run(n=n)
+    return Writing(timeout=None)
+
+
+async def _streamed(workflow: Workflow, n: int) -> AsyncIterator[Any]:
+    """The chunks of its step, as the handler streams them."""
+    handler = workflow.run(n=n)
     async for event in handler.stream_events():
         if isinstance(event, Chunk):
             yield event.chunk

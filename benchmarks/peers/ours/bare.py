@@ -50,9 +50,6 @@ class Contender(contender.Contender):
 
         return await timed(run(), n)
 
-    async def later(self, n: int) -> Seconds:
-        return await self.steps(n, "process")
-
     async def stream(self, n: int, promise: Promise) -> Seconds:
         return await counted(_queued(tokens(n), self._commit(promise)), n)
 
