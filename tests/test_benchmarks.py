@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 import sys
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,8 @@ import pytest
 
 from benchmarks.__main__ import CASES
 from benchmarks.measuring import Budget, Figure, Spread, in_turn, over, ratio
+from benchmarks.peers import cases, peers, table
+from benchmarks.peers.workers import Worker, WorkerFailedError
 
 ROOT = Path(__file__).parents[1]
 FIELDS = {
@@ -33,10 +38,12 @@ FIELDS = {
 }
 
 
-def benchmarks(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def benchmarks(
+    folder: Path, *arguments: str, module: str = "benchmarks"
+) -> subprocess.CompletedProcess[str]:
     """The command, where warnings are errors, with its databases in that folder."""
     return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "benchmarks", "--folder", str(folder), *arguments],
+        [sys.executable, "-W", "error", "-m", module, "--folder", str(folder), *arguments],
         cwd=ROOT,
         env={**os.environ, "PYTHONHASHSEED": "0"},
         capture_output=True,
@@ -117,3 +124,70 @@ def test_a_figure_that_has_to_reach_something_is_missed_below_it() -> None:
     value = Spread(9.0, 8.0, 10.0)
     verdicts = [Figure("c", "w", value, "/s", Budget(n, True)).verdict for n in (9, 9.1)]
     assert verdicts == ["OK", "MISSED"]
+
+
+PEER_NAMES = [peer.name for peer in peers.PEERS]
+
+
+@pytest.mark.parametrize("peer", peers.PEERS, ids=PEER_NAMES)
+def test_a_peer_has_pinned_requirements_a_module_of_cases_and_a_first_pipeline(
+    peer: peers.Contender,
+) -> None:
+    pins = peer.requirements.read_text().splitlines()
+    assert [pin for pin in pins if not re.fullmatch(r"[a-z0-9-]+==[0-9][0-9a-z.]*", pin)] == []
+    assert peer.distribution in [pin.split("==")[0] for pin in pins]
+    assert peer.script.exists()
+    # Not imported: what the peer's module imports is in the peer's environment alone.
+    assert find_spec(peer.module) is not None
+
+
+def test_nothing_lies_about_that_belongs_to_no_peer() -> None:
+    requirements = {path.stem for path in (peers.HERE / "requirements").iterdir()}
+    assert requirements == set(PEER_NAMES)
+    scripts = {path.stem for path in (peers.HERE / "first_pipeline").glob("*.py")}
+    assert scripts == {contender.name for contender in (*peers.OURS, *peers.PEERS)}
+
+
+def test_what_a_contender_lacks_is_a_case_and_every_case_has_a_contender() -> None:
+    names = {case.name for case in cases.CASES}
+    contenders = (*peers.OURS, *peers.PEERS)
+    assert [c.name for c in contenders if set(c.lacks) - names] == []
+    lacking = [set(contender.lacks) for contender in contenders]
+    assert [name for name in names if all(name in lacks for lacks in lacking)] == []
+
+
+def test_a_contender_that_fails_is_named_with_its_case_and_its_traceback(own_folder: Path) -> None:
+    case = next(case for case in cases.CASES if case.name == "memory-100")
+    broken = replace(case, arguments={**case.arguments, "promise": "eternity"})
+
+    with (
+        Worker(peers.OURS[1], sys.executable, own_folder) as worker,
+        pytest.raises(WorkerFailedError, match=r"runnable failed in memory-100(.|\n)*KeyError"),
+    ):
+        worker.measure(broken, quick=True)
+
+
+def test_the_table_has_a_dash_and_the_reason_where_a_contender_lacks_a_case() -> None:
+    bare, ours = peers.OURS
+    later = next(case for case in cases.CASES if case.name == "later")
+    row = table.Row(later, {"bare": Spread(2.0, 1.0, 3.0)}, {"bare": {"first": Spread(1, 1, 1)}})
+
+    lines = table.markdown([row], [bare, ours]).splitlines()
+
+    assert lines[2] == f"| {later.what} | µs | 2 (1 – 3); first 1 | – |"
+    assert lines[-1] == f"- runnable: {ours.lacks['later']}."
+
+
+def test_the_peers_runner_measures_ours_and_the_limit_without_any_peer(own_folder: Path) -> None:
+    ran = benchmarks(own_folder, "--quick", "--only=", module="benchmarks.peers")
+
+    assert (ran.returncode, ran.stderr) == (0, "")
+    rows = [line for line in ran.stdout.splitlines() if line.startswith("| ")]
+    assert [row.split(" | ")[0] for row in rows[2:]] == [f"| {case.what}" for case in cases.CASES]
+    assert list(own_folder.iterdir()) == []
+
+
+def test_every_case_beside_the_peers_stands_in_the_readme_with_every_peer() -> None:
+    text = (ROOT / "benchmarks" / "README.md").read_text()
+    assert [case.name for case in cases.CASES if f"| {case.what} | {case.unit} |" not in text] == []
+    assert [name for name in PEER_NAMES if f"- **{name}**" not in text] == []

@@ -5,20 +5,23 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import sqlite3
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final
 
+import apsw
+
 from benchmarks.measuring import Spread, in_turn
 from benchmarks.peers.cases import CASES, Case
 from benchmarks.peers.environments import ROOT, python_of, version_of
-from benchmarks.peers.peers import OURS, PEERS
+from benchmarks.peers.peers import OURS, PEERS, Contender
 from benchmarks.peers.table import Row, markdown
 from benchmarks.peers.workers import Worker
 
@@ -29,21 +32,13 @@ def main(arguments: Sequence[str]) -> int:
     """Measure; 1 if a case could not be measured."""
     options = _options(arguments)
     chosen = [*OURS, *(peer for peer in PEERS if peer.name in options.only)]
-    cases = [case for case in CASES if case.name in options.case]
     began = time.perf_counter()
     pythons = {contender.name: python_of(contender) for contender in chosen}
     installed = time.perf_counter()
-    versions = [f"{c.name} {version_of(c, pythons[c.name])}" for c in chosen if c.name != "bare"]
     rows: list[Row] = []
     broken: list[str] = []
-    with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix=".bench-", dir=ROOT))
-        workers: list[Worker] = []
-        for contender in chosen:
-            own = Path(folder, contender.name)
-            own.mkdir()
-            workers.append(stack.enter_context(Worker(contender, pythons[contender.name], own)))
-        for case in cases:
+    with _workers(chosen, pythons, options.folder) as workers:
+        for case in [case for case in CASES if case.name in options.case]:
             started = time.perf_counter()
             try:
                 rows.append(_measured(case, workers, quick=options.quick))
@@ -51,8 +46,7 @@ def main(arguments: Sequence[str]) -> int:
                 broken.append(case.name)
                 traceback.print_exc()
             print(f"({case.name}: {time.perf_counter() - started:.0f} s)", flush=True)
-    print(f"\nPython {platform.python_version()}, {', '.join(versions)}; {_machine()}.\n")
-    print(markdown(rows, chosen))
+    print(f"\n{_conditions(chosen, pythons)}\n\n{markdown(rows, chosen)}")
     if options.quick:
         print("\n--quick: these figures mean nothing.")
     whole = time.perf_counter() - installed
@@ -60,6 +54,21 @@ def main(arguments: Sequence[str]) -> int:
     if broken:
         print(f"\nNot measured, see above: {', '.join(broken)}.", file=sys.stderr)
     return 1 if broken else 0
+
+
+@contextmanager
+def _workers(
+    contenders: Sequence[Contender], pythons: Mapping[str, str], folder: str
+) -> Generator[list[Worker]]:
+    """A process each, with its databases in that folder, which are removed at the end."""
+    with tempfile.TemporaryDirectory(prefix=".bench-", dir=folder) as own, ExitStack() as stack:
+        workers: list[Worker] = []
+        for contender in contenders:
+            place = Path(own, contender.name)
+            place.mkdir()
+            worker = Worker(contender, pythons[contender.name], place)
+            workers.append(stack.enter_context(worker))
+        yield workers
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -70,6 +79,9 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("case", nargs="*", help=f"of {', '.join(names)}; all if none is named")
     parser.add_argument("--only", default=",".join(NAMES), help=f"of {','.join(NAMES)}")
     parser.add_argument("--quick", action="store_true", help="see that all runs; no real figures")
+    parser.add_argument(
+        "--folder", default=ROOT, help="where the databases lie meanwhile; this project's folder"
+    )
     options = parser.parse_args(arguments)
     options.case = options.case or names
     options.only = [name for name in options.only.split(",") if name]
@@ -89,7 +101,7 @@ def _measured(case: Case, workers: Sequence[Worker], *, quick: bool) -> Row:
             parts[name] = {}
             works[name] = partial(_work, worker, case, parts[name], quick)
     rounds = 2 if quick else case.rounds
-    taken = in_turn(rounds, works)
+    taken = in_turn(rounds, works) if works else {}
     if case.relative:
         for name, values in taken.items():
             pairs = zip(values, taken["bare"], strict=True)
@@ -110,8 +122,19 @@ def _work(worker: Worker, case: Case, parts: dict[str, list[float]], quick: bool
     return whole
 
 
-def _machine() -> str:
-    return f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores"
+def _conditions(contenders: Sequence[Contender], pythons: Mapping[str, str]) -> str:
+    """What the figures depend on."""
+    versions = [
+        f"{contender.name} {version_of(contender, pythons[contender.name])}"
+        for contender in contenders
+        if contender.name != "bare"
+    ]
+    return (
+        f"Python {platform.python_version()} with SQLite {sqlite3.sqlite_version}, "
+        f"apsw with {apsw.sqlite_lib_version()} (runnable and the bare limit); "
+        f"{', '.join(versions)}; "
+        f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores."
+    )
 
 
 if __name__ == "__main__":
