@@ -112,7 +112,8 @@ def simulate(
         seed: Of all that is random: where the faults lie, how long calls take, ids and jitters.
         faults: How many faults of mixed kinds, or which.
         parameters: Initial parameters.
-        store: Where the journal is kept; a memory of its own if left out.
+        store: Where the journal is kept; a memory of its own if left out. A run of that seed
+            that is there already is gone on with: its process died.
 
     Raises:
         StalledError: If nothing is appended for a virtual hour; it names the seed.
@@ -158,6 +159,7 @@ class _World:
 
     def play(self) -> Simulation:
         """Live, and live again, until the run has ended."""
+        self._bury()
         while not self._live():
             if self._lives > LIVES:
                 raise self._broken(f"it has not ended after {LIVES} lives")

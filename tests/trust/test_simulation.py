@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from typing import cast
 
 import pytest
 
@@ -23,8 +24,9 @@ def no_blocking_calls() -> None:
 @pytest.fixture
 def seeds(request: pytest.FixtureRequest, full: bool) -> range:
     """As many as were asked for, from the first that was asked for."""
-    asked = request.config.getoption("--seeds")
-    first = request.config.getoption("--first-seed")
+    asked, first = (
+        cast("int", request.config.getoption(name)) for name in ("--seeds", "--first-seed")
+    )
     count = asked or (SEEDS_IN_FULL if full else SEEDS)
     return range(first, first + count)
 
