@@ -6,7 +6,7 @@ MADE := $(VENV)/.made
 CHECKED := $(VENV)/.check
 PATHS := runnable tests examples benchmarks
 
-.PHONY: help demo test check fix bench bench-peers clean
+.PHONY: help demo test trust simulate check fix bench bench-peers clean
 
 help:  ## Print what can be done
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -37,6 +37,12 @@ check: $(CHECKED)  ## Format, lint, types, layers
 fix: $(CHECKED)  ## Mend what format and lint can mend
 	$(BIN)/ruff format $(PATHS)
 	$(BIN)/ruff check --fix $(PATHS)
+
+trust: $(MADE)  ## Prove in full what is promised: crashes, owners, signals, pressure
+	$(BIN)/python -m pytest tests/trust tests/integration/test_kill.py --full -s --durations 0 --timeout 1800
+
+simulate: $(MADE)  ## Simulate runs through faults: make simulate SEEDS=20000 FIRST=0
+	$(BIN)/python -m pytest tests/trust/test_simulation.py -k three -s --timeout 0 --seeds $(or $(SEEDS),20000) --first-seed $(or $(FIRST),0)
 
 bench: $(MADE)  ## Measure the budgets, beside the bare limits
 	$(BIN)/python -m benchmarks

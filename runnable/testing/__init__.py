@@ -1,4 +1,6 @@
-"""What tests of plug-ins need: one conformance suite a kind of plug-in, for pytest.
+"""What tests need: whole runs on a virtual clock, and a conformance suite a kind of plug-in.
+
+`simulate(pipeline, seed, faults)` plays a run to its end, through crashes and a failing store.
 
 A store of your own is held to the same law as those that come with `runnable`:
 
@@ -9,7 +11,7 @@ A store of your own is held to the same law as those that come with `runnable`:
         def store(self, tmp_path):
             return MyStore(folder=tmp_path)
 
-The suites need `runnable[test]`.
+The suites need `runnable[test]`; `simulate` needs nothing.
 """
 
 from __future__ import annotations
@@ -18,8 +20,9 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from runnable.testing.run_log_store import RunLogStoreSuite
+    from runnable.testing.simulation import simulate
 
-__all__ = ["RunLogStoreSuite"]
+__all__ = ["RunLogStoreSuite", "simulate"]
 
 
 def __getattr__(name: str) -> object:
@@ -27,4 +30,8 @@ def __getattr__(name: str) -> object:
         from runnable.testing.run_log_store import RunLogStoreSuite
 
         return RunLogStoreSuite
+    if name == "simulate":
+        from runnable.testing.simulation import simulate
+
+        return simulate
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
