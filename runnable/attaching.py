@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from functools import lru_cache
+from itertools import islice
 from typing import Final, NamedTuple
 
 from pydantic_core import from_json
 from starlette.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from runnable.defaults import FLUSH_BYTES
+from runnable.defaults import KIB, LOGGER_NAME
 from runnable.following import follow_pages
 from runnable.records import Record
 from runnable.store import BaseRunLogStore, Owner
+
+logger = logging.getLogger(LOGGER_NAME)
 
 RETRY_MILLISECONDS: Final = 1_000
 """How long a browser waits before it comes again."""
 KEEP_ALIVE_SECONDS: Final = 15.0
 """After so long without an event a comment is sent, so that no proxy ends the connection."""
+PART: Final = 32
+"""Events that are made into frames at once: a client that is held up holds no more of them."""
+BODY_BYTES: Final = 8 * KIB
 HEADERS: Final = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 """Neither a browser nor a proxy (nginx reads the second) may keep events back."""
 
-_FIRST: Final = b"retry: %d\n\n" % RETRY_MILLISECONDS
-_KEEP_ALIVE: Final = b": keep-alive\n\n"
+# A line each, and no block of its own: some clients take a block without data for an event.
+_FIRST: Final = b"retry: %d\n" % RETRY_MILLISECONDS
+_KEEP_ALIVE: Final = b": keep-alive\n"
 _ID: Final = re.compile(r"([1-9][0-9]{0,17})-([0-9]{1,18})")
 
 
@@ -45,18 +54,32 @@ class Place(NamedTuple):
 
 
 class AttachedResponse(StreamingResponse):
-    """The frames of a follower, which is closed when the client leaves."""
+    """The frames of a follower, which is closed when the client leaves, or takes nothing.
+
+    Args:
+        frames: What is sent.
+        stall_timeout: Seconds for which a client may take nothing before it is let go.
+    """
 
     media_type = "text/event-stream"
 
-    def __init__(self, frames: AsyncGenerator[bytes, None]) -> None:
+    def __init__(self, frames: AsyncGenerator[bytes, None], stall_timeout: float) -> None:
         super().__init__(frames, headers=HEADERS)
         self._frames = frames
+        self._stall_timeout = stall_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the frames."""
+
+        async def send_in_time(message: Message) -> None:
+            async with asyncio.timeout(self._stall_timeout):
+                await send(message)
+
         try:
-            await super().__call__(scope, receive, send)
+            await super().__call__(scope, receive, send_in_time)
+        except TimeoutError:
+            # The response has no end, so that the server breaks the connection off.
+            logger.info("A client took nothing for %g s and was let go.", self._stall_timeout)
         finally:
             await self._frames.aclose()
 
@@ -130,23 +153,26 @@ def _bodies(page: Iterable[Record], epoch: int) -> Iterator[bytes]:
     size = 0
     for record in page:
         epoch = _epoch_after((record,), epoch)
-        told = _frames_of(epoch, record)
-        waiting.append(told)
-        size += len(told)
-        if size > FLUSH_BYTES:
-            yield b"".join(waiting)
-            waiting, size = [], 0
+        for start in range(0, record.count, PART):
+            part = _frames_of(epoch, record, start)
+            waiting.append(part)
+            size += len(part)
+            if size > BODY_BYTES:
+                yield b"".join(waiting)
+                waiting, size = [], 0
     if waiting:
         yield b"".join(waiting)
 
 
 # The readers of one live run ask for the same batches at about the same time.
-@lru_cache(maxsize=16)
-def _frames_of(epoch: int, record: Record) -> bytes:
+@lru_cache(maxsize=128)
+def _frames_of(epoch: int, record: Record, start: int) -> bytes:
+    """The frames of a part of a record, from its `start`-th event on."""
+    told = islice(record.wire(), start, start + PART)
     return b"".join(
         [
             b"event: %b\ndata: %b\nid: %d-%d\n\n" % (kind.encode(), event, epoch, seq)
-            for seq, kind, event in record.wire()
+            for seq, kind, event in told
         ]
     )
 

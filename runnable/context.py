@@ -114,9 +114,13 @@ class AsyncPipelineContext:
         self._raise_failure(task)
         return self._run_log()
 
-    def batches(self, on_disconnect: OnDisconnect = "cancel") -> Reading:
+    def batches(
+        self,
+        on_disconnect: OnDisconnect = "cancel",
+        stall_timeout: float = defaults.STALL_SECONDS,
+    ) -> Reading:
         """Run, and give out what is appended, batch by batch, to the end."""
-        return Reading(self, on_disconnect)
+        return Reading(self, on_disconnect, stall_timeout)
 
     async def see_through(self, task: asyncio.Task[None], reason: str) -> None:
         """Wait until the run has ended; being cancelled meanwhile cancels it, and goes on after."""
@@ -323,9 +327,13 @@ class PipelineContext:
         with SIGNALS.handled(self._run.cancel_from_anywhere):
             return run_to_end(self._run.complete)
 
-    def stream(self, on_disconnect: OnDisconnect = "cancel") -> Generator[Item, None, None]:
+    def stream(
+        self,
+        on_disconnect: OnDisconnect = "cancel",
+        stall_timeout: float = defaults.STALL_SECONDS,
+    ) -> Generator[Item, None, None]:
         """Run, in a thread of its own, and give out what is appended."""
-        return iterate_beside(lambda: self._run.batches(on_disconnect))
+        return iterate_beside(lambda: self._run.batches(on_disconnect, stall_timeout))
 
 
 def _level(name: str) -> int:

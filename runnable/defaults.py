@@ -46,5 +46,7 @@ FLUSH_SECONDS: Final = 0.002
 FLUSH_BYTES: Final = 64 * KIB
 LEASE_SECONDS: Final = 30.0
 STORE_PATIENCE_SECONDS: Final = 30.0
+STALL_SECONDS: Final = 30.0
+"""How long a reader that can come again may take nothing before it is let go."""
 GRACE_SECONDS: Final = 10.0
 """How long a retry, or the release of the lease, waits for a thread that cannot be stopped."""

@@ -31,7 +31,8 @@ RunnableError
 │   ├── GraphChangedError (ValueError)  the pipeline is not the one that the run began with
 │   ├── StoredValuesError (ValueError)  stored values do not fit the steps that read them
 │   ├── RunStuckError                   ten resumes ended in the same step without a record
-│   └── RunInterruptedError             the owner of a followed run died
+│   ├── RunInterruptedError             the owner of a followed run died
+│   └── ReaderStalledError              a run that went on without a reader that took nothing
 └── StoreError                          the store failed
     ├── LeaseLostError                  another owner has taken the run over
     └── JournalCorruptError             a stored record that is not what was written
@@ -429,6 +430,20 @@ class RunInterruptedError(RunError):
         super().__init__(
             f"The process that ran {run_id!r} is gone and the run has not ended. Resume it with "
             f"execute(resume={run_id!r})."
+        )
+
+
+class ReaderStalledError(RunError):
+    """The run has gone on without a reader that took nothing for too long."""
+
+    def __init__(self, run_id: str, seq: int, seconds: float) -> None:
+        self.run_id: str = run_id
+        self.seq: int = seq
+        self.seconds: float = seconds
+        super().__init__(
+            f"The reader of run {run_id!r} took nothing for {seconds:g} seconds, and the run went "
+            f"on without it. Read the rest with runnable.follow({run_id!r}, after={seq}), or give "
+            f"it more time with stall_timeout=."
         )
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
-from itertools import islice
 from typing import Final
 
 from runnable.blocking import STORES, Call, in_store_thread
+from runnable.defaults import KIB
 from runnable.exceptions import RunInterruptedError
 from runnable.leases import KEEPER
 from runnable.records import Record, after
@@ -17,8 +17,11 @@ from runnable.store import BaseRunLogStore, Lease, Owner
 
 PAGE: Final = 256
 """Records that are read at once; a batch of chunks counts as one."""
+PAGE_BYTES: Final = 16 * KIB
+"""How much of them, and the record that passes it: what a follower that is held up holds."""
 FRESH: Final = 64
-"""Appends of a live run that wait in memory for one follower; past that it reads the store."""
+FRESH_BYTES: Final = 16 * KIB
+"""Appends of a live run, and bytes, that wait for one follower; past that it reads the store."""
 LOOK_SECONDS: Final = 0.05
 """How long to wait for another process's run before its journal is looked at again."""
 INTERRUPTED_LOOK_SECONDS: Final = 0.5
@@ -107,8 +110,19 @@ def _is_over(lease: Lease, *, wait: bool) -> bool:
 
 
 def _page(store: BaseRunLogStore, run_id: str, seq: int) -> list[Record]:
-    records: Iterator[Record] = after(store.read(run_id, after=seq), seq)
-    return list(islice(records, PAGE))
+    """The next records; at least one, if there is one."""
+    page: list[Record] = []
+    size = 0
+    for record in after(store.read(run_id, after=seq), seq):
+        page.append(record)
+        size += _size(record)
+        if size > PAGE_BYTES or len(page) == PAGE:
+            break
+    return page
+
+
+def _size(record: Record) -> int:
+    return len(record.event) + len(record.values)
 
 
 class _Watch:
@@ -121,6 +135,7 @@ class _Watch:
         self._store, self._run_id = store, run_id
         self._loop, self._changed = asyncio.get_running_loop(), asyncio.Event()
         self._fresh: deque[Sequence[Record]] = deque()
+        self._fresh_bytes: int = 0
         self._is_behind, self._is_woken, self._is_gone = True, False, False
         self._held = KEEPER.find(run_id, store)
         if self._held is not None and not KEEPER.watch(self._held, self._tell):
@@ -133,10 +148,14 @@ class _Watch:
 
     def _tell(self, records: Sequence[Record]) -> None:
         """Called by the journal, on its own thread."""
+        size = sum([_size(record) for record in records])
         if not records:
             self._is_gone = True
-        elif len(self._fresh) < FRESH:
+        elif not self._fresh or (
+            len(self._fresh) < FRESH and self._fresh_bytes + size <= FRESH_BYTES
+        ):
             self._fresh.append(records)
+            self._fresh_bytes += size
         else:
             self._is_behind = True
         if not self._is_woken and not self._loop.is_closed():
@@ -147,6 +166,7 @@ class _Watch:
         """What was handed over after that seq; None if the store must be read."""
         self._is_woken = False  # before the first is taken: what comes later wakes anew
         self._changed.clear()
+        self._fresh_bytes = 0
         if not self.is_on or self._is_behind:
             self._fresh.clear()
             self._is_behind = False
@@ -154,7 +174,9 @@ class _Watch:
         taken: list[Record] = []
         while self._fresh:
             taken += self._fresh.popleft()
-        return list(after(taken, seq))
+        fresh = list(after(taken, seq))
+        # What the store gave last may have ended before what was handed over since.
+        return None if fresh and fresh[0].seq != seq + 1 else fresh
 
     async def changed(self, seconds: float | None, *, is_live: bool) -> bool:
         """Wait; False when whoever runs it here has closed it, so that it must be found anew.

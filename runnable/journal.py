@@ -56,7 +56,7 @@ class Journal:
         self.pending: list[Item] = []
         self.moving: list[Item] = []
         self.waiting: list[tuple[int, asyncio.Future[None]]] = []
-        self.bytes_waiting = 0
+        self.bytes_waiting = self._moving_bytes = 0
         self.announced = False
         """Whether the writer knows that chunks wait."""
         self._on_failure = on_failure
@@ -157,6 +157,7 @@ class Journal:
         self.moving, self.pending, self._batch = self.pending, fresh, None
         records = cast("list[Record]", self.moving)
         if self._has_batches:
+            self._moving_bytes = self.bytes_waiting
             self._has_batches, self.bytes_waiting, self.announced = False, 0, False
             records = [item.record() if isinstance(item, Batch) else item for item in self.moving]
         return Append(self.lease, self.committed, records, self.ended and self.release)
@@ -173,7 +174,9 @@ class Journal:
         if self.waiting:
             self._let_go_on()
         if self.reader is not None:
-            self.reader.put(self.moving, self.committed - append.expected)
+            weight = max(self.committed - append.expected, self._moving_bytes // defaults.KIB)
+            self.reader.put(self.moving, weight)
+        self._moving_bytes = 0
         if self._held.watchers:
             for tell in self._held.watchers:
                 tell(append.records)

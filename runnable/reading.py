@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Literal, Protocol
 
-from runnable.exceptions import InputError
+from runnable.exceptions import InputError, ReaderStalledError
 from runnable.journal import Item
 from runnable.stream import Stream
 
@@ -14,6 +14,8 @@ OnDisconnect = Literal["cancel", "continue"]
 
 class Readable(Protocol):
     """A run that can be read: what a reader asks of its context."""
+
+    run_id: str
 
     async def begin(self, reader: Stream[Item] | None) -> asyncio.Task[None]:
         """Open the run and let it go, with what is appended handed over to the reader."""
@@ -41,10 +43,13 @@ class Reading:
     Args:
         run: The run, which begins when the first batch is asked for.
         on_disconnect: What becomes of it when its reader leaves.
+        stall_timeout: Seconds for which a run that goes on without its reader waits for one that
+            takes nothing; a run that does not waits for as long as the reader is there.
     """
 
-    def __init__(self, run: Readable, on_disconnect: OnDisconnect) -> None:
+    def __init__(self, run: Readable, on_disconnect: OnDisconnect, stall_timeout: float) -> None:
         self._run, self._on_disconnect = run, on_disconnect
+        self._stall_timeout, self._last = stall_timeout, 0
         self._stream: Stream[Item] | None = None
         self._task: asyncio.Task[None] | None = None
         self._reader: asyncio.Task[Any] | None = None
@@ -58,23 +63,39 @@ class Reading:
         """The next batch.
 
         Raises:
-            InputError: If `on_disconnect` is neither of the two.
+            InputError: If `on_disconnect` is neither of the two, or `stall_timeout` not positive.
+            ReaderStalledError: If the run has gone on without this reader.
             StoreError: If the store or the lease is gone.
         """
         self._stands = False
         if self._stream is None or self._task is None:
-            if self._on_disconnect not in ("cancel", "continue"):
-                told = repr(self._on_disconnect)
-                raise InputError(f"on_disconnect is {told}; it is 'cancel' or 'continue'.")
-            self._stream = Stream()
+            self._stream = self._open()
             self._task = await self._run.begin(self._stream)
         if items := await self._stream.take():
+            self._last = items[-1].last
             self._stand(asyncio.current_task())
             return items
         await self.aclose()
+        if self._stream.is_stalled:
+            raise ReaderStalledError(self._run.run_id, self._last, self._stall_timeout)
         if not self._task.cancelled():
             self._task.result()
         raise StopAsyncIteration
+
+    def _open(self) -> Stream[Item]:
+        if self._on_disconnect not in ("cancel", "continue"):
+            told = repr(self._on_disconnect)
+            raise InputError(f"on_disconnect is {told}; it is 'cancel' or 'continue'.")
+        if not self._stall_timeout > 0:
+            raise InputError(
+                f"stall_timeout is {self._stall_timeout!r}; it is a number of seconds above 0."
+            )
+        goes_on = self._on_disconnect == "continue"
+        return Stream(patience=self._stall_timeout if goes_on else None, on_stall=self._go_on_alone)
+
+    def _go_on_alone(self) -> None:
+        if self._task is not None:
+            self._run.detach(self._task)
 
     async def aclose(self) -> None:
         """Read no more; unless the run is to go on, it is cancelled, and its end waited for."""

@@ -227,6 +227,11 @@ class Batch:
     _last: Head | None = field(default=None, repr=False, compare=False)
     _which: int = field(default=0, repr=False, compare=False)
 
+    @property
+    def last(self) -> int:
+        """The seq of its last event."""
+        return self.seq + len(self.at) - 1
+
     def add(self, head: Head, at: int, payload: object) -> None:
         """Append one; `payload` is a JSON value that nobody changes any more."""
         if head is not self._last:

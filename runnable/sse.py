@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 from runnable.blocking import in_store_thread
 from runnable.config import load_store
+from runnable.defaults import STALL_SECONDS
 from runnable.events import PipelineEvent, PipelineStartedEvent, UnknownEvent
+from runnable.exceptions import InputError
 from runnable.names import check_run_id
 
 if TYPE_CHECKING:
@@ -59,7 +61,11 @@ class EventSource:
 
 
 async def attach(
-    run_id: str, last_event_id: str | None = None, *, configuration_file: str = ""
+    run_id: str,
+    last_event_id: str | None = None,
+    *,
+    configuration_file: str = "",
+    stall_timeout: float = STALL_SECONDS,
 ) -> Response:
     """The rest of a run, live to its end, for a browser's `EventSource` that comes (again).
 
@@ -73,6 +79,8 @@ async def attach(
         run_id: The run, in whatever process.
         last_event_id: The request's `Last-Event-ID`, as it came; None or empty for all events.
         configuration_file: The configuration that names the store.
+        stall_timeout: Seconds for which the client may take nothing; then its connection is broken
+            off, and it can come again.
 
     Raises:
         RunNotFoundError: If the store has no such run; a 404 is the answer to that.
@@ -85,11 +93,13 @@ async def attach(
     except ImportError as error:
         raise ImportError(_MISSING) from error
     run_id = check_run_id(run_id)
+    if not stall_timeout > 0:
+        raise InputError(f"stall_timeout is {stall_timeout!r}; it is a number of seconds above 0.")
     store = await in_store_thread(load_store, configuration_file)
     at = await in_store_thread(attaching.place, store, run_id, last_event_id or "")
     if at.is_end:
         return Response(status_code=204, headers=attaching.HEADERS)
-    return attaching.AttachedResponse(attaching.frames(store, run_id, at))
+    return attaching.AttachedResponse(attaching.frames(store, run_id, at), stall_timeout)
 
 
 _MISSING: Final = "Server-sent events need FastAPI. Install it with: pip install 'runnable[server]'"

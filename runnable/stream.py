@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
@@ -15,12 +15,34 @@ class Stream(Generic[T]):
     The writer asks for room before it makes more; the reader takes all that is there at once.
 
     Args:
-        limit: How many items may lie here before the writer waits.
+        limit: How much may lie here before the writer waits: events, of a KiB each if larger.
+        patience: Seconds for which the writer waits; None for as long as the reader is there.
+        on_stall: Called when they are over: the stream is closed, and `is_stalled`.
     """
 
-    __slots__ = ("_error", "_items", "_loop", "_reader", "_writers", "closed", "count", "limit")
+    __slots__ = (
+        "_error",
+        "_items",
+        "_loop",
+        "_on_stall",
+        "_patience",
+        "_reader",
+        "_writers",
+        "closed",
+        "count",
+        "is_stalled",
+        "limit",
+    )
 
-    def __init__(self, limit: int = 1024) -> None:
+    def __init__(
+        self,
+        limit: int = 1024,
+        *,
+        patience: float | None = None,
+        on_stall: Callable[[], None] | None = None,
+    ) -> None:
+        self._patience, self._on_stall = patience, on_stall
+        self.is_stalled: bool = False
         self._loop = asyncio.get_running_loop()
         self._items: list[T] = []
         self._reader: asyncio.Future[None] | None = None
@@ -31,7 +53,7 @@ class Stream(Generic[T]):
         self.closed: bool = False
 
     def put(self, items: Sequence[T], count: int) -> None:
-        """Hand over items that stand for `count` events; never waits."""
+        """Hand over items that weigh as much as `count` small events; never waits."""
         if self.closed:
             return
         self._items += items
@@ -48,7 +70,18 @@ class Stream(Generic[T]):
         while not self.has_room:
             waiting: asyncio.Future[None] = self._loop.create_future()
             self._writers.append(waiting)
-            await waiting
+            try:
+                async with asyncio.timeout(self._patience):
+                    await waiting
+            except TimeoutError:
+                self._stall()
+
+    def _stall(self) -> None:
+        if not self.closed:
+            self.is_stalled = True
+            self.close()
+            if self._on_stall is not None:
+                self._on_stall()
 
     async def take(self) -> list[T]:
         """All that is there, at least one item; an empty list at the end.

@@ -15,6 +15,7 @@ from pydantic import InstanceOf, PrivateAttr, field_validator, model_validator
 from runnable.check import Report, check
 from runnable.config import load_services
 from runnable.context import AsyncPipelineContext, OnDisconnect, PipelineContext
+from runnable.defaults import STALL_SECONDS
 from runnable.exceptions import DefinitionError, ExecutionFailedError, GraphError
 from runnable.graph import SUCCESS, Graph
 from runnable.model import Definition
@@ -203,6 +204,7 @@ class Pipeline(_PipelineBase):
         Raises:
             ExecutionFailedError: If a step fails; the user's exception is its cause.
             RunCancelledError: If the run is cancelled.
+            ReaderStalledError: If the run has gone on without this reader.
             RunnableError: For what is wrong before the first step, or with the store.
         """
         context = PipelineContext(self._context(parameters, options))
@@ -217,6 +219,7 @@ class Pipeline(_PipelineBase):
         parameters: Mapping[str, object] | None = None,
         *,
         on_disconnect: OnDisconnect = "cancel",
+        stall_timeout: float = STALL_SECONDS,
         **options: Unpack[RunOptions],
     ) -> Generator[PipelineEvent, None, None]:
         """Run, and give the events as they come; the run has a thread of its own.
@@ -224,13 +227,15 @@ class Pipeline(_PipelineBase):
         Args:
             parameters: Initial parameters, name → value.
             on_disconnect: What becomes of the run when the iterator is closed early.
+            stall_timeout: See `AsyncPipeline.execute_stream`.
             **options: See `RunOptions`.
 
         Raises:
+            ReaderStalledError: If the run has gone on without this reader.
             RunnableError: For what is wrong before the first step, or with the store.
         """
         context = PipelineContext(self._context(parameters, options))
-        with closing(context.stream(on_disconnect)) as items:
+        with closing(context.stream(on_disconnect, stall_timeout)) as items:
             for item in items:
                 for event in item.events():
                     yield cast("PipelineEvent", event)
@@ -286,6 +291,7 @@ class AsyncPipeline(_PipelineBase):
         parameters: Mapping[str, object] | None = None,
         *,
         on_disconnect: OnDisconnect = "cancel",
+        stall_timeout: float = STALL_SECONDS,
         **options: Unpack[RunOptions],
     ) -> AsyncGenerator[PipelineEvent, None]:
         """Run, and give the events as they come, each after it is in the journal.
@@ -296,13 +302,17 @@ class AsyncPipeline(_PipelineBase):
         Args:
             parameters: Initial parameters, name → value.
             on_disconnect: What becomes of the run when the reader leaves: `continue` lets it go on.
+            stall_timeout: Seconds for which a run that goes on without its reader waits for one
+                that is there but takes nothing; without `continue` the run waits.
             **options: See `RunOptions`.
 
         Raises:
+            ReaderStalledError: If the run has gone on without this reader.
             RunnableError: For what is wrong before the first step, or with the store. A step that
                 fails is told by the last event.
         """
-        async with aclosing(self._context(parameters, options).batches(on_disconnect)) as batches:
+        context = self._context(parameters, options)
+        async with aclosing(context.batches(on_disconnect, stall_timeout)) as batches:
             async for items in batches:
                 for item in items:
                     for event in item.events():

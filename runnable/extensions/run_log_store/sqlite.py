@@ -261,11 +261,11 @@ class SQLiteRunLogStore(BaseRunLogStore):
         kinds: Container[str] | None,
     ) -> Iterator[Record]:
         """Records of a run, read a page at a time: what is there is never changed."""
-        after = position
+        after, most = position, sqlite_journal.FIRST_PAGE_BYTES
         while position < end:
             with self.database.reading() as connection:
                 rows, reached = sqlite_journal.read_page(
-                    connection, run_id, key, position, end, chunks=chunks
+                    connection, run_id, key, position, end, chunks=chunks, most=most
                 )
                 missing = sqlite_journal.missing(
                     connection, key, rows, position, reached, chunks=chunks
@@ -273,7 +273,7 @@ class SQLiteRunLogStore(BaseRunLogStore):
                 if missing:
                     self._find(connection, run_id)  # or was it deleted meanwhile?
                     raise JournalCorruptError(run_id, position + 1, "the journal has gaps")
-            position = reached
+            position, most = reached, sqlite_journal.PAGE_BYTES
             for row in rows:
                 records = sqlite_journal.records_of(row, run_id)
                 if row.seq > after and (kinds is None or kinds is CONTROL_KINDS):

@@ -43,6 +43,8 @@ FRAME_BYTES: Final = sqlite_schema.PAGE_BYTES + 24
 COMMIT_BYTES: Final = 3 * FRAME_BYTES
 """What a commit adds to the log beside the bodies of its rows, more or less."""
 
+READERS: Final = 4
+"""Connections that read at once: each has a cache, and they share one interpreter anyway."""
 IDLE_READERS: Final = 2
 PLACE_SECONDS = 0.001
 """How long a look at where the file is counts for the commits that follow it."""
@@ -184,6 +186,8 @@ class Database:
             StoreError: If the database fails.
         """
         with self._pool:
+            while self._reading >= READERS:
+                self._pool.wait()
             self._reading += 1
             connection = self._readers.pop() if self._readers else None
         try:

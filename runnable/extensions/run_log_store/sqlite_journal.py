@@ -14,7 +14,9 @@ from runnable.store import Append, Lease
 
 PAGE_ROWS: Final = 256
 PAGE_BYTES: Final = 1 << 20
-"""What is read in one transaction: so many rows, or bytes and the row that passes them."""
+FIRST_PAGE_BYTES: Final = 1 << 16
+"""What is read in one transaction: so many rows, or bytes and the row that passes them. Many who
+read want no more than a little, so that the first page is small."""
 
 # The lease and the last seq are looked up in the statement that appends, so that no other
 # transaction can come between; where they differ there is no key, and NOT NULL lets the row fall.
@@ -119,7 +121,14 @@ def last_seq(connection: Connection, run_id: str, key: int, run: sqlite_runs.Run
 
 
 def read_page(
-    connection: Connection, run_id: str, key: int, position: int, end: int, *, chunks: bool
+    connection: Connection,
+    run_id: str,
+    key: int,
+    position: int,
+    end: int,
+    *,
+    chunks: bool,
+    most: int = PAGE_BYTES,
 ) -> tuple[list[Row], int]:
     """The next rows with a last seq above `position`, and how far they reach.
 
@@ -130,6 +139,7 @@ def read_page(
         position: The last seq that was read before.
         end: The last seq to read.
         chunks: Whether batches of chunks are wanted.
+        most: So many bytes, and the row that passes them.
     """
     where = {"run": key, "position": position, "end": end}
     found: list[Row] = []
@@ -141,11 +151,11 @@ def read_page(
             raise JournalCorruptError(run_id, position + 1, "its index leads elsewhere")
         found.append(Row(seq, last, body))
         size += len(body) if last > position else 0
-        if size > PAGE_BYTES:
+        if size > most:
             cursor.close()
             break
     rows = [row for row in found if row.last > position]
-    is_last = size <= PAGE_BYTES and len(found) < PAGE_ROWS
+    is_last = size <= most and len(found) < PAGE_ROWS
     return rows, end if is_last else rows[-1].last
 
 
