@@ -2,7 +2,8 @@
 
 While a run is live, a `Router` stands in `sys.stdout` and `sys.stderr`, and where each logger hands
 its records to the handlers. What is written inside a scope goes to that scope's `Sink`, line by
-line, and on to the terminal; what is written outside of any goes straight on.
+line, and on to the terminal; what is written outside of any goes straight on. While a live display
+is shown, what is for its terminal is handed to it in whole lines.
 
 Secrets are masked before either sees them. Bytes written to `sys.stdout.buffer` take the same way,
 decoded, and reach the terminal as the bytes that they were. Not seen are threads that user code
@@ -11,7 +12,6 @@ starts without the context, and what goes past Python's streams to the file desc
 
 from __future__ import annotations
 
-import codecs
 import sys
 import weakref
 from collections.abc import Callable, Iterable, Iterator
@@ -19,12 +19,8 @@ from contextlib import suppress
 from threading import Lock, get_ident
 from typing import Any, BinaryIO, Final, TextIO, cast
 
-from runnable.defaults import FLUSH_BYTES, MAX_OUTPUT_BYTES, MIB
-from runnable.loggers import LoggerTap, Sink, Stream, nowhere
-from runnable.masking import StreamMasker
-
-CUT: Final = f"… cut here: the output is longer than {MAX_OUTPUT_BYTES // MIB} MiB\n"
-"""What stands in the log, once, in place of all output past the limit."""
+from runnable.lines import Capture, split
+from runnable.loggers import Display, LoggerTap, Sink, Stream, nowhere
 
 
 class Router:
@@ -43,7 +39,10 @@ class Router:
         self._entered = 0
         self._stand_ins: list[_StandIn] = []
         self._tap: LoggerTap | None = None
-        self.captures: dict[int, _Capture] = {}
+        self.display: Display | None = None
+        """The live display, while there is one."""
+        self._covers: Callable[[TextIO], bool] = _covers_nothing
+        self.captures: dict[int, Capture] = {}
         """Of each live sink, by its `id`."""
         self.busy: set[int] = set()
         """Threads at work in here, or in a log handler. What they write meanwhile is not to be
@@ -60,7 +59,29 @@ class Router:
             self._entered += 1
             if self._entered == 1:
                 self._stand_ins = [*_standing_in(self, current_sink)]
+                self._tell_stand_ins()
                 self._tap = LoggerTap(self, current_sink)
+
+    def show(self, display: Display | None, covers: Callable[[TextIO], bool] | None = None) -> None:
+        """Hand what goes to the terminal to a live display from now on, or to none any more.
+
+        Args:
+            display: The display.
+            covers: Whether a stream goes to the terminal that it is shown on.
+        """
+        with self._lock:
+            self.display, self._covers = display, covers or _covers_nothing
+            self._tell_stand_ins()
+
+    def _tell_stand_ins(self) -> None:
+        for stand_in in self._stand_ins:
+            stand_in.show(self.display if self._covers(stand_in.real) else None)
+
+    def disown(self) -> None:
+        """Know of no display any more, in a child after a fork; takes no lock."""
+        self.display, self._covers = None, _covers_nothing
+        for stand_in in self._stand_ins:
+            stand_in.disown()
 
     def leave(self) -> None:
         """One run less; after the last, what was replaced is put back where it still is ours.
@@ -102,129 +123,14 @@ class Router:
         """Put a line into the log of a sink, within its limit."""
         self.capture_of(sink).log(sink, stream, text)
 
-    def capture_of(self, sink: Sink) -> _Capture:
+    def capture_of(self, sink: Sink) -> Capture:
         """What is kept for a sink as long as it lives."""
         key = id(sink)
         capture = self.captures.get(key)
         if capture is None:
             gone = weakref.ref(sink, lambda _: self.captures.pop(key, None))
-            capture = self.captures.setdefault(key, _Capture(gone))
+            capture = self.captures.setdefault(key, Capture(gone))
         return capture
-
-
-class _Capture:
-    """The open lines of one sink, and how much of its output is in the log."""
-
-    def __init__(self, gone: weakref.ref[Sink]) -> None:
-        self._gone = gone  # kept, so that its callback is called
-        self._lock = Lock()
-        self._room = MAX_OUTPUT_BYTES
-        self.lines: dict[tuple[Stream, int], _Line] = {}
-
-    def line(self, stand_in: _StandIn, thread: int) -> _Line:
-        """The line that a thread is writing to that stream."""
-        key = stand_in.stream, thread
-        return self.lines.get(key) or self.lines.setdefault(key, _Line(self, stand_in))
-
-    def finish(self, sink: Sink) -> None:
-        """Let go of all open lines."""
-        lines, self.lines = self.lines, {}
-        for line in lines.values():
-            line.finish(sink)
-
-    def log(self, sink: Sink, stream: Stream, text: str) -> None:
-        """Hand masked output to the sink, up to the limit."""
-        size = len(text)
-        if not text.isascii():
-            # Lone surrogates cannot stand in a record.
-            data = text.encode(errors="backslashreplace")
-            text, size = data.decode(), len(data)
-        with self._lock:
-            room = self._room
-            self._room = room - size if size <= room else -1
-        if size > room >= 0:
-            text = text.encode()[:room].decode(errors="ignore")
-            text = f"{text}\n{CUT}" if text and not text.endswith("\n") else text + CUT
-        if room >= 0:
-            for portion in _portions(text) if size > FLUSH_BYTES else (text,):
-                sink.log(stream, portion)
-
-
-class _Line:
-    """The line that one thread is writing to one stream of a sink.
-
-    Each thread has its own, so that threads of one scope do not tear each other's lines apart.
-    """
-
-    def __init__(self, capture: _Capture, stand_in: _StandIn) -> None:
-        self._capture = capture
-        self._stand_in = stand_in
-        self._lock = Lock()
-        self._masking: StreamMasker | None = None
-        self._echoed = ""
-        """What the terminal has of the line already, and the log not yet."""
-        self._written: list[str] = []
-        self._size = 0
-        encoding = getattr(stand_in, "encoding", None) or "utf-8"
-        self._decoder = codecs.getincrementaldecoder(encoding)("surrogateescape")
-
-    def decoded(self, data: bytes) -> str:
-        """The next bytes as text; some may wait for the rest of their character."""
-        return self._decoder.decode(data)
-
-    def takes(self, text: str) -> bool:
-        """Take more of the line, and say whether something is to be let go of now."""
-        self._written.append(text)
-        self._size += len(text)
-        # A carriage return paints a line of the terminal over: waiting would hide the progress.
-        return "\n" in text or "\r" in text or self._size > FLUSH_BYTES
-
-    def give(self, sink: Sink, flush: bool = False) -> None:
-        """Let go of the whole lines; of the rest too if it must not wait."""
-        with self._lock:
-            text, self._written, self._size = "".join(self._written), [], 0
-            rest = "" if flush or text.endswith("\n") else text[text.rfind("\n") + 1 :]
-            if rest and "\r" not in rest and len(rest) <= FLUSH_BYTES:
-                self._written, self._size = [rest], len(rest)
-                text = text[: -len(rest)]
-            if self._masking is None and (masker := sink.masker):
-                self._masking = StreamMasker(masker)
-            if self._masking is None:
-                self._pass_on(sink, text)
-            else:
-                for piece in self._masking.feed(text):
-                    self._pass_on(sink, piece)
-
-    def finish(self, sink: Sink) -> None:
-        """Let go of everything."""
-        self._written.append(self._decoder.decode(b"", final=True))
-        self.give(sink, flush=True)
-        with self._lock:
-            for piece in self._masking.finish() if self._masking else ():
-                self._pass_on(sink, piece)
-            rest, self._echoed = self._echoed, ""
-            if rest:
-                self._capture.log(sink, self._stand_in.stream, rest)
-
-    def _pass_on(self, sink: Sink, text: str) -> None:
-        if sink.echo:
-            self._stand_in.echo(text)
-        if self._echoed:
-            text = self._echoed + text
-        end = len(text) if len(text) > FLUSH_BYTES else text.rfind("\n") + 1
-        self._echoed = text[end:]
-        if end:
-            self._capture.log(sink, self._stand_in.stream, text[:end])
-
-
-def _portions(text: str) -> Iterator[str]:
-    """The text in portions that one record can carry, cut at the ends of lines where possible."""
-    start = 0
-    while start < len(text):
-        limit = start + FLUSH_BYTES
-        end = len(text) if limit >= len(text) else text.rfind("\n", start, limit) + 1 or limit
-        yield text[start:end]
-        start = end
 
 
 class _StandIn:
@@ -235,28 +141,36 @@ class _StandIn:
     ) -> None:
         self.stream: Stream = stream
         self.current_sink = current_sink
+        self.display: Display | None = None
         self._router = router
-        self._real = real
+        self.real = real
+        self._open: dict[int, str] = {}
+        """Thread → the line that it is writing outside of any scope, while there is a display."""
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._real, name)
+        return getattr(self.real, name)
 
     def __enter__(self) -> _StandIn:
         return self
 
     def __exit__(self, *error: Any) -> None:
-        self._real.__exit__(*error)
+        self.real.__exit__(*error)
+
+    @property
+    def anywhere(self) -> Display | None:
+        """The live display, on whatever terminal."""
+        return self._router.display
 
     @property
     def buffer(self) -> _BufferStandIn:
         """The bytes below it, routed too."""
-        return _BufferStandIn(self, self._real.buffer)
+        return _BufferStandIn(self, self.real.buffer)
 
     def write(self, text: str) -> int:
         """Print inside a scope, or straight on."""
         sink = self.current_sink()
         if sink is None:
-            return self._real.write(text)
+            return self.real.write(text) if self.display is None else self.outside(text)
         if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # users err
             raise TypeError(f"write() argument must be str, not {type(text).__name__}")
         router, thread = self._router, get_ident()
@@ -269,6 +183,31 @@ class _StandIn:
             router.apart(line.give, sink)
         return len(text)
 
+    def outside(self, text: str) -> int:
+        """Print outside of any scope while a display is live: line by line, above it."""
+        display = self.display
+        if display is None or not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]  # users err
+            return self.real.write(text)
+        thread = get_ident()
+        whole, rest = split(self._open.pop(thread, "") + text)
+        if rest:
+            self._open[thread] = rest
+        if whole:
+            display.print(whole, raw=True)
+        return len(text)
+
+    def show(self, display: Display | None) -> None:
+        """Hand what goes to the terminal to a display; without one, let go of open lines."""
+        self.display = display
+        if display is None:
+            rest, self._open = "".join(self._open.values()), {}
+            if rest:
+                self.echo(rest)
+
+    def disown(self) -> None:
+        """Leave the display, and what waits for it, to the process that this was forked from."""
+        self.display, self._open = None, {}
+
     def writelines(self, lines: Iterable[str]) -> None:
         """Print each."""
         for line in lines:
@@ -278,13 +217,13 @@ class _StandIn:
         """Let a part of a line go to the terminal, and flush that."""
         sink = self.current_sink()
         if sink is None:
-            self._real.flush()
+            self.real.flush()
             return
         router, thread = self._router, get_ident()
         if thread not in router.busy:
             router.apart(router.capture_of(sink).line(self, thread).give, sink, True)
         with suppress(OSError, ValueError):
-            self._real.flush()
+            self.real.flush()
 
     def write_bytes(self, sink: Sink, data: bytes) -> None:
         """Print bytes inside a scope."""
@@ -295,19 +234,19 @@ class _StandIn:
         """Write to the terminal, whatever has become of it."""
         with suppress(Exception):
             try:
-                self._real.write(text)
+                self.real.write(text)
             except UnicodeEncodeError:
                 self._echo_unencodable(text)
 
     def _echo_unencodable(self, text: str) -> None:
         """Bytes that were no text go out as they were; characters that it lacks, as escapes."""
-        encoding = self._real.encoding
+        encoding = self.real.encoding
         try:
             data = text.encode(encoding, "surrogateescape")
         except UnicodeEncodeError:
             data = text.encode(encoding, "backslashreplace")
-        self._real.flush()
-        self._real.buffer.write(data)
+        self.real.flush()
+        self.real.buffer.write(data)
 
     def _pass_by(self, sink: Sink, text: str) -> None:
         if sink.echo:
@@ -317,7 +256,8 @@ class _StandIn:
     def step_aside(self) -> None:
         """Put the real stream back, unless somebody has replaced this one; route nothing more."""
         if getattr(sys, self.stream) is self:
-            setattr(sys, self.stream, self._real)
+            setattr(sys, self.stream, self.real)
+        self.show(None)
         self.current_sink = nowhere
 
 
@@ -345,7 +285,11 @@ class _BufferStandIn:
         """Print inside a scope, or straight on."""
         sink = self._text.current_sink()
         if sink is None:
-            return self._real.write(data)
+            if self._text.display is None:
+                return self._real.write(data)
+            octets = bytes(memoryview(data))
+            self._text.outside(octets.decode(self._text.encoding, "surrogateescape"))
+            return len(octets)
         octets = bytes(memoryview(data))
         self._text.write_bytes(sink, octets)
         return len(octets)
@@ -358,6 +302,10 @@ class _BufferStandIn:
     def flush(self) -> None:
         """Let a part of a line go, and flush, here as in the text."""
         self._text.flush()
+
+
+def _covers_nothing(_: TextIO) -> bool:
+    return False
 
 
 ROUTER: Final = Router()

@@ -23,6 +23,7 @@ from runnable.exceptions import (
 )
 from runnable.graph import Outcome
 from runnable.journal import Item, Journal, Writer
+from runnable.lines import visible
 from runnable.masking import Masker
 from runnable.opening import Opened, Opening
 from runnable.reading import OnDisconnect, Reading
@@ -33,6 +34,7 @@ from runnable.store import BaseRunLogStore
 from runnable.stream import Stream
 from runnable.tasks.base import cut, message_of, previews
 from runnable.telemetry import Tracing
+from runnable.terminal import live_progress
 from runnable.waking import WAKING, on_kernels_thread
 
 if TYPE_CHECKING:
@@ -110,7 +112,8 @@ class AsyncPipelineContext:
         """`execute`, but for the signals, which whoever calls this handles."""
         task = await self.begin(None)
         self._journal.told = []
-        await self.see_through(task, "the task that awaited it was cancelled")
+        with live_progress(self._journal, self._opened.first, self.clock):
+            await self.see_through(task, "the task that awaited it was cancelled")
         self._raise_failure(task)
         return self._run_log()
 
@@ -301,7 +304,7 @@ class AsyncPipelineContext:
         if outcome is not None and outcome.error is not None:
             reason = f"{type(outcome.error).__name__}: {message_of(outcome.error)}".splitlines()[0]
             masker = self._run.masker
-            reason = cut(masker.mask(reason) if masker else reason, 500)
+            reason = visible(cut(masker.mask(reason) if masker else reason, 500))
             raise ExecutionFailedError(self.run_id, outcome.path, reason) from outcome.error
 
     def _run_log(self) -> RunLog:

@@ -53,6 +53,8 @@ class Journal:
         self.reader: Stream[Item] | None = None
         self.told: list[Record] | None = None
         """The control records that are appended, kept if somebody wants the run log at the end."""
+        self.observer: Callable[[Sequence[Item]], None] | None = None
+        """Is told what is appended; must be quick, and must not raise."""
         self.pending: list[Item] = []
         self.moving: list[Item] = []
         self.waiting: list[tuple[int, asyncio.Future[None]]] = []
@@ -177,6 +179,8 @@ class Journal:
             weight = max(self.committed - append.expected, self._moving_bytes // defaults.KIB)
             self.reader.put(self.moving, weight)
         self._moving_bytes = 0
+        if self.observer is not None:
+            self.observer(self.moving)
         if self._held.watchers:
             for tell in self._held.watchers:
                 tell(append.records)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from threading import get_ident
 from typing import Final, Literal, Protocol
 
@@ -44,10 +44,32 @@ class Sink(Protocol):
         ...
 
 
+class Display(Protocol):
+    """A live display on the terminal, which other text must not tear."""
+
+    def print(self, text: str, *, raw: bool = False) -> None:
+        """Show whole lines above it; their control characters visibly, unless `raw`."""
+        ...
+
+    def last_line(self, text: str) -> None:
+        """Show in it what the current step says, if that is not printed above."""
+        ...
+
+    def aside(self) -> AbstractContextManager[None]:
+        """Be out of the way while something else writes to the terminal."""
+        ...
+
+    def visible(self, text: str) -> str:
+        """The text with its control characters made visible."""
+        ...
+
+
 class Taker(Protocol):
     """Who takes the records of a scope, and is not to be disturbed meanwhile."""
 
     busy: set[int]
+    display: Display | None
+    """The live display of the process."""
 
     def apart(self, work: Callable[..., None], *args: object) -> None:
         """Do something whose failure must not become the failure of a log call."""
@@ -79,15 +101,20 @@ class LoggerTap:
 
         def call_handlers(self: logging.Logger, record: logging.LogRecord) -> None:
             sink = tap._current_sink()
+            display = router.display
             if sink is None:
-                original(self, record)
+                with _aside(display):
+                    original(self, record)
                 return
             thread = get_ident()
             nested = thread in router.busy
             router.apart(tap._take, sink, record, nested)
+            if display is not None:
+                router.apart(_show, display, sink, self, record)
             router.busy.add(thread)
             try:
-                original(self, record)
+                with _aside(display):
+                    original(self, record)
             finally:
                 if not nested:
                     router.busy.discard(thread)
@@ -110,21 +137,53 @@ class LoggerTap:
         self._current_sink = nowhere
 
 
+def _show(display: Display, sink: Sink, logger: logging.Logger, record: logging.LogRecord) -> None:
+    """Have a record of a task seen, once, and do nothing to the terminal."""
+    if record.levelno >= sink.log_level and not _reaches_a_stream(logger, record.levelno):
+        display.last_line(_line_of(record))
+    rewrite_record(display.visible, record)
+
+
+def _reaches_a_stream(logger: logging.Logger | None, level: int) -> bool:
+    """Whether a handler will write such a record to a stream, as far as handlers tell."""
+    if not (logger and logger.hasHandlers()):
+        return logging.lastResort is not None and level >= logging.lastResort.level
+    while logger is not None:
+        for handler in logger.handlers:
+            to_stream = isinstance(handler, logging.StreamHandler)
+            if to_stream and not isinstance(handler, logging.FileHandler):
+                return level >= handler.level
+        logger = logger.parent if logger.propagate else None
+    return False
+
+
+def _aside(display: Display | None) -> AbstractContextManager[None]:
+    return _NOTHING if display is None else display.aside()
+
+
+_NOTHING: Final = nullcontext()
+
+
 def mask_record(masker: Masker, record: logging.LogRecord) -> None:
     """Mask, in place, what a handler could show of a record; without secrets nothing changes."""
-    with suppress(Exception):
-        message = record.getMessage()
-        masked = masker.mask(message)
-        if masked != message:
-            record.msg, record.args = masked, None
-    with suppress(Exception):
-        traceback = _traceback_of(record)
-        masked = masker.mask(traceback)
-        if masked != traceback:
-            record.exc_info, record.exc_text = None, masked
+    rewrite_record(masker.mask, record)
     for name in vars(record).keys() - _OWN_FIELDS:
         with suppress(Exception):
             setattr(record, name, masker.mask_json(getattr(record, name)))
+
+
+def rewrite_record(change: Callable[[str], str], record: logging.LogRecord) -> None:
+    """Change, in place, the message and the traceback of a record, if there is anything to."""
+    with suppress(Exception):
+        message = record.getMessage()
+        changed = change(message)
+        if changed != message:
+            record.msg, record.args = changed, None
+    with suppress(Exception):
+        traceback = _traceback_of(record)
+        changed = change(traceback)
+        if changed != traceback:
+            record.exc_info, record.exc_text = None, changed
 
 
 def _line_of(record: logging.LogRecord) -> str:

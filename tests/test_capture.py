@@ -16,8 +16,9 @@ from typing import TextIO, cast
 
 import pytest
 
-from runnable.capture import CUT, Router, Stream
+from runnable.capture import Router, Stream
 from runnable.defaults import FLUSH_BYTES, MAX_OUTPUT_BYTES
+from runnable.lines import CUT
 from runnable.loggers import task_logger
 from runnable.masking import MARK, Masker
 
