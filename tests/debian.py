@@ -1,38 +1,67 @@
-"""Programs of Debian that tests run, installed where they are missing and may be."""
+"""Programs that tests need and Python's packages do not bring: found, or installed from Debian."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
-from functools import cache
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
 
 import pytest
 
-PATIENCE = 300
-"""Seconds for an installation."""
+INSTALL_SECONDS: Final = 600
 
 
-@cache
-def need(package: str, program: str) -> str:
-    """The path of a program; its package is installed if it is missing, once a session.
+def need(program: str | Sequence[str], package: str) -> str:
+    """The path of a program, installed with `apt-get` if it is missing and we are root.
 
-    Where that cannot be done the test fails in CI, and is skipped elsewhere.
+    What is missing and cannot be installed fails the test in CI (`CI=true`), and skips it
+    elsewhere, with the line that installs it.
 
     Args:
-        package: The Debian package.
-        program: A program that it brings.
+        program: Its name, or names of which one will do, the best first.
+        package: The Debian package that has it.
     """
-    install = ["apt-get", "install", "-y", "--no-install-recommends", package]
-    if (found := shutil.which(program)) is not None:
+    names = [program] if isinstance(program, str) else [*program]
+    trouble = ""
+    if not (found := _find(names)) and os.geteuid() == 0 and shutil.which("apt-get"):
+        # Workers of one test session come at once; the first installs, the others wait and look.
+        with (Path(tempfile.gettempdir()) / "runnable-tests-apt.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (found := _find(names)):
+                trouble = _install(package)
+                found = _find(names)
+    if found:
         return found
-    if os.geteuid() == 0 and shutil.which("apt-get"):
-        environ = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        for command in (["apt-get", "update"], install):
-            subprocess.run(command, env=environ, capture_output=True, timeout=PATIENCE, check=False)
-        if (found := shutil.which(program)) is not None:
-            return found
-    message = f"{program} is missing; install it as root: {' '.join(install)}"
-    if os.environ.get("CI") == "true":
-        pytest.fail(message)
-    pytest.skip(message)
+    told = (
+        f"{' or '.join(names)} is not on PATH. Install it as root: apt-get update && "
+        f"apt-get install --no-install-recommends {package}"
+    )
+    if os.environ.get("CI") == "true" or trouble:
+        pytest.fail(f"{told}\n{trouble}".strip(), pytrace=False)
+    pytest.skip(told)
+
+
+def _find(names: Sequence[str]) -> str:
+    return next((path for name in names if (path := shutil.which(name))), "")
+
+
+def _install(package: str) -> str:
+    """Install it; gives what `apt-get` said if it did not work."""
+    install = ["apt-get", "install", "-y", "--no-install-recommends", package]
+    for command in (["apt-get", "update", "-qq"], install):
+        done = subprocess.run(
+            command,
+            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+            capture_output=True,
+            text=True,
+            timeout=INSTALL_SECONDS,
+            check=False,
+        )
+        if done.returncode:
+            return f"{' '.join(command)} ended with {done.returncode}: {done.stderr.strip()}"
+    return f"{package} was installed and does not have it"
