@@ -22,8 +22,8 @@ $(CHECKED): pyproject.toml $(MADE)
 	$(BIN)/python -m pip install --quiet --editable '.[test,check]'
 	@touch $@
 
-demo: $(MADE)  ## Watch a web app stream a pipeline, kill it half-way, resume the run
-	@$(BIN)/python examples/demo.py
+demo: $(MADE)  ## Watch a web app stream, its clients leave, its server die; KEEP=1 leaves its page open
+	@$(BIN)/python examples/demo.py $(if $(KEEP),--keep)
 
 test: $(MADE)  ## Run the tests
 	$(BIN)/python -m pytest -n 2 --dist worksteal
