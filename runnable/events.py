@@ -18,7 +18,9 @@ class BaseEvent(BaseModel, frozen=True):
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="allow", defer_build=True)
 
     type: str
+    """Which event it is."""
     run_id: str
+    """The run."""
     timestamp: datetime
     """When it happened, UTC."""
     seq: int
@@ -33,6 +35,7 @@ class TaskEvent(BaseEvent, frozen=True):
     path: str
     """Where the step stands, unique in the run: `translate.french.call`, `pages.7.fetch`."""
     attempt: int
+    """1, 2, 3 … of this step, going on over retries and resumes."""
 
 
 class PipelineStartedEvent(BaseEvent, frozen=True):
@@ -40,10 +43,13 @@ class PipelineStartedEvent(BaseEvent, frozen=True):
 
     type: Literal["pipeline_started"] = "pipeline_started"
     tag: str
+    """The run's tag, or empty."""
     pipeline: str
+    """The name of the pipeline, or empty."""
     total_tasks: int
     """Task steps and stubs in the graph, nested ones too, each once; not those of `on_failure`."""
     resumed: bool
+    """Whether an earlier life of the run is gone on with."""
     epoch: int
     """Which life of the run this is: 1 at first, one more at each resume."""
 
@@ -63,6 +69,7 @@ class TaskChunkEvent(TaskEvent, frozen=True):
 
     type: Literal["task_chunk"] = "task_chunk"
     chunk: JsonValue
+    """What it yielded: text for a stream of text, else any JSON value."""
     encoding: Literal["base64"] | None = Field(default=None, exclude_if=lambda value: value is None)
     """`base64` if the task yielded bytes."""
 
@@ -72,7 +79,9 @@ class TaskLogEvent(TaskEvent, frozen=True):
 
     type: Literal["task_log"] = "task_log"
     stream: Literal["stdout", "stderr"]
+    """Where it went; log records count as `stderr`."""
     text: str
+    """What was written, in whole lines where it can be; past 10 MiB of an attempt it is cut."""
 
 
 class TaskCompletedEvent(TaskEvent, frozen=True):
@@ -82,6 +91,7 @@ class TaskCompletedEvent(TaskEvent, frozen=True):
     outputs: dict[str, JsonValue]
     """Previews of what it returned."""
     metrics: dict[str, JsonValue]
+    """Those of the outputs that are metrics."""
     duration: float
     """Seconds."""
 
@@ -91,8 +101,11 @@ class TaskErrorEvent(TaskEvent, frozen=True):
 
     type: Literal["task_error"] = "task_error"
     error: str
+    """The exception's message, cut with a mark past 4 KiB; the run log has it whole."""
     error_type: str
+    """The name of the exception's class."""
     will_retry: bool
+    """Whether another attempt follows."""
     abandoned: bool
     """The function goes on in a thread that cannot be stopped; what it returns is discarded."""
 
@@ -102,6 +115,7 @@ class TaskSkippedEvent(TaskEvent, frozen=True):
 
     type: Literal["task_skipped"] = "task_skipped"
     reason: Literal["resumed", "cached", "mocked"]
+    """Where its result is known from: `resumed` is an earlier life of the run."""
 
 
 class BranchStartedEvent(BaseEvent, frozen=True):
@@ -109,7 +123,9 @@ class BranchStartedEvent(BaseEvent, frozen=True):
 
     type: Literal["branch_started"] = "branch_started"
     path: str
+    """The path of the branch."""
     branch: str
+    """Its name."""
 
 
 class BranchCompletedEvent(BaseEvent, frozen=True):
@@ -117,8 +133,11 @@ class BranchCompletedEvent(BaseEvent, frozen=True):
 
     type: Literal["branch_completed"] = "branch_completed"
     path: str
+    """The path of the branch."""
     branch: str
+    """Its name."""
     status: EndStatus
+    """How it ended."""
 
 
 class CompositeCompletedEvent(BaseEvent, frozen=True):
@@ -126,10 +145,15 @@ class CompositeCompletedEvent(BaseEvent, frozen=True):
 
     type: Literal["composite_completed"] = "composite_completed"
     task_name: str
+    """The name that the user gave the step."""
     path: str
+    """Where the step stands, unique in the run."""
     status: EndStatus
+    """How it ended."""
     outputs: dict[str, JsonValue]
+    """Previews of the merged values."""
     duration: float
+    """Seconds."""
 
 
 class PipelineCompletedEvent(BaseEvent, frozen=True):
@@ -137,9 +161,11 @@ class PipelineCompletedEvent(BaseEvent, frozen=True):
 
     type: Literal["pipeline_completed"] = "pipeline_completed"
     status: Literal["success"]
+    """Always that."""
     outputs: dict[str, JsonValue]
     """Previews of the parameters at the end."""
     duration: float
+    """Seconds of this life of the run."""
 
 
 class PipelineErrorEvent(BaseEvent, frozen=True):
@@ -147,7 +173,9 @@ class PipelineErrorEvent(BaseEvent, frozen=True):
 
     type: Literal["pipeline_error"] = "pipeline_error"
     error: str
+    """The exception's message, cut with a mark past 4 KiB; the run log has it whole."""
     error_type: str
+    """The name of the exception's class."""
     path: str
     """The step that failed; empty if it was none."""
 
@@ -157,6 +185,7 @@ class PipelineCancelledEvent(BaseEvent, frozen=True):
 
     type: Literal["pipeline_cancelled"] = "pipeline_cancelled"
     reason: str
+    """Why: its reader left, somebody asked for it, a signal came."""
 
 
 class UnknownEvent(BaseEvent, frozen=True):
