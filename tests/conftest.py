@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
+from hypothesis import settings
 
 # Before the first model is made: logfire's plug-in of pydantic would load it into every test.
 os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
@@ -18,6 +19,10 @@ from runnable.records import Record
 from runnable.store import BaseRunLogStore
 
 STORES = ("buffered", "sqlite")
+
+# A machine that is busy is no reason for a law not to hold.
+settings.register_profile("timeless", deadline=None)
+settings.load_profile("timeless")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

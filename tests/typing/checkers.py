@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import runnable
+
 DEADLINE = 100
 """Seconds that one run of a checker may take."""
 
@@ -27,7 +29,12 @@ pretty = true
 
 def run(folder: Path, tool: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a checker in a folder, with what it says, whatever it says."""
-    environment = os.environ | {"PYRIGHT_PYTHON_IGNORE_WARNINGS": "1", "NO_COLOR": "1"}
+    # `--verifytypes` does not follow the `.pth` file of an editable installation.
+    environment = os.environ | {
+        "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1",
+        "NO_COLOR": "1",
+        "PYTHONPATH": str(Path(runnable.__file__).parents[1]),
+    }
     return subprocess.run(
         [sys.executable, "-m", tool, *arguments],
         cwd=folder,
