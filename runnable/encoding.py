@@ -138,9 +138,13 @@ def payload_of(chunk: object) -> tuple[object, int, bool]:
         text = b2a_base64(chunk, newline=False).decode()
         return text, len(text), True
     encoded = encode(chunk, place="chunk")
-    if len(encoded) > MAX_CHUNK_BYTES:
-        raise _chunk_too_large(len(encoded))
-    return (chunk if type(chunk) is str else from_json(encoded)), len(encoded), False
+    size = len(encoded)
+    if isinstance(chunk, str):
+        chunk = str.__str__(chunk)
+        size = len(chunk.encode())  # counted as text of ASCII is: without quotes and escapes
+    if size > MAX_CHUNK_BYTES:
+        raise _chunk_too_large(size)
+    return (chunk if type(chunk) is str else from_json(encoded)), size, False
 
 
 def simplify(value: object, place: str) -> Any:

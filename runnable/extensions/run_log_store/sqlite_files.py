@@ -41,6 +41,12 @@ def prepare_folder(path: Path) -> Path:
             be made, or lies on a network file system.
     """
     folder = path.parent
+    if not _can_exist(path):
+        raise StoreError(
+            repr(str(path)),
+            "it has a null character or half of a character in its name, so it cannot exist",
+            "Set another path for the run-log store.",
+        )
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         is_new = _make(folder)
@@ -168,6 +174,13 @@ def file_system(path: Path, mounts: str) -> str:
         if len(place) >= best and path.is_relative_to(place):
             best, found = len(place), fields[2]
     return found
+
+
+def _can_exist(path: Path) -> bool:
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
 
 
 def _make(folder: Path) -> bool:
