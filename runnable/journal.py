@@ -461,7 +461,7 @@ class Writer:
 def _is_deep() -> bool:
     """Whether the task's own code has gone so deep that a commit here may meet `RecursionError`."""
     try:
-        sys._getframe(_DEEP_FRAMES)
+        sys._getframe(_DEEP_FRAMES)  # pyright: ignore[reportPrivateUsage] -- the only way to know
     except ValueError:
         return False
     return True
