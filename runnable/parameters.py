@@ -19,7 +19,7 @@ from runnable.defaults import (
     MAX_PREVIEW_BYTES,
     MAX_VALUE_BYTES,
 )
-from runnable.encoding import encode, type_name
+from runnable.encoding import TEXT_PIECE, encode, encode_text, type_name
 from runnable.exceptions import (
     InputError,
     InvalidNameError,
@@ -178,7 +178,7 @@ class JsonParameter(Parameter):
         """Its JSON text."""
         source = self._source
         if not isinstance(source, bytes):
-            source = self._source = to_json(self.scalar) if source is None else source()
+            source = self._source = _encode_scalar(self.scalar) if source is None else source()
         return source
 
     @property
@@ -388,6 +388,12 @@ def _is_safe_scalar(value: object) -> bool:
     if type(value) is float:
         return value - value == 0.0  # not so for NaN and the infinities
     return value is None or type(value) is bool
+
+
+def _encode_scalar(value: object) -> bytes:
+    if type(value) is str and len(value) > TEXT_PIECE:
+        return encode_text(value)
+    return to_json(value)
 
 
 def _cut(encoded: bytes) -> bytes:
