@@ -28,6 +28,7 @@ from runnable.exceptions import (
     StoreError,
     UnencodableError,
     shortened,
+    visible,
 )
 from runnable.model import Definition
 from runnable.names import check_identifier, check_parameter_name
@@ -117,7 +118,7 @@ class Parameter(ABC):
         return hash((self.kind, self.encoded))
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.preview().decode()})"
+        return f"{type(self).__name__}({visible(self.preview().decode())})"
 
 
 class JsonParameter(Parameter):

@@ -19,7 +19,13 @@ from runnable.binding import Bound
 from runnable.blocking import in_store_thread
 from runnable.capture import ROUTER
 from runnable.clock import Clock, instant
-from runnable.exceptions import SecretLeakError, StepTimeoutError, first_line, message_of
+from runnable.exceptions import (
+    SecretLeakError,
+    StepTimeoutError,
+    first_line,
+    message_of,
+    visible,
+)
 from runnable.masking import Masker
 from runnable.parameters import JsonParameter, Parameter
 from runnable.plugins import load
@@ -269,7 +275,7 @@ class BaseTaskType(TaskSettings, ABC):
             try:
                 will_retry = self.retryable(error)
             except Exception as broken:
-                reason = first_line(broken)
+                reason = visible(first_line(broken))
                 with suppress(Exception):  # a frozen dataclass takes no notes
                     error.add_note(
                         f"retry_on of the step failed, so it is not tried again: {reason}"

@@ -372,6 +372,7 @@ class Database:
             found = sqlite_files.check_file(self.path)
         connection = self._open(busy_seconds)
         sqlite_schema.check(connection, self.path)
+        sqlite_files.check_log(self.path)
         if found is None:
             raise self._moved("was deleted")
         self._inode, self._device, self._size = found.st_ino, found.st_dev, found.st_size
