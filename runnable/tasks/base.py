@@ -318,8 +318,11 @@ def _trace_of(error: BaseException) -> str:
 
 
 def cut(text: str, limit: int) -> str:
-    """The text, cut with a mark so that it is at most `limit` bytes and the mark."""
-    if len(text) * 4 <= limit:
+    """The text, cut with a mark so that it is at most `limit` bytes and the mark.
+
+    Lone surrogates are in it as escapes.
+    """
+    if len(text) <= limit and text.isascii():
         return text
     encoded = text.encode("utf-8", "backslashreplace")
     if len(encoded) <= limit:
