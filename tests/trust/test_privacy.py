@@ -242,7 +242,8 @@ def in_store(folder: str) -> str:
     return textwrap.dedent(f"""
         from pathlib import Path
         from runnable import Pipeline, Stub
-        Path("runnable-config.yaml").write_text("run-log-store:\\n  type: sqlite\\n  path: {folder}/runs.db\\n")
+        store = "run-log-store:\\n  type: sqlite\\n  path: {folder}/runs.db\\n"
+        Path("runnable-config.yaml").write_text(store)
         Pipeline(steps=[Stub(name="a")]).execute(run_id="first")
     """)
 
