@@ -12,7 +12,6 @@ from binascii import b2a_base64
 from collections.abc import Collection, Mapping, MutableMapping, MutableSequence, Sequence
 from dataclasses import fields, is_dataclass
 from functools import lru_cache, partial, reduce
-from io import BytesIO
 from math import isfinite
 from types import UnionType
 from typing import Annotated, Any, Final, NoReturn, Union, cast, get_args, get_origin
@@ -20,11 +19,9 @@ from typing import Annotated, Any, Final, NoReturn, Union, cast, get_args, get_o
 from pydantic import BaseModel, ConfigDict, JsonValue, PlainSerializer, TypeAdapter
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
-from runnable.defaults import KIB, MAX_CHUNK_BYTES, MAX_JSON_DEPTH, MAX_VALUE_BYTES
+from runnable.defaults import MAX_CHUNK_BYTES, MAX_JSON_DEPTH
 from runnable.exceptions import LimitError, UnencodableError
-
-TEXT_PIECE: Final = 128 * KIB
-"""Characters that are encoded at once."""
+from runnable.pieces import TEXT_PIECE, check_size, encode_text
 
 MAX_INTEGER_DIGITS: Final = 4_300
 """Python's own limit for reading a number."""
@@ -69,7 +66,7 @@ returning it, or return it as pickled(…).
     if type(value) is str:
         check_size(len(value), place)
         if len(value) > TEXT_PIECE:
-            return encode_text(value, place=place)
+            return _encode_text(value, place)
     if not _is_plain((value,), MAX_JSON_DEPTH):
         value = simplify(value, place)
     try:
@@ -80,75 +77,12 @@ returning it, or return it as pickled(…).
     return encoded
 
 
-def encode_text(text: str, *, place: str = "result") -> bytes:
-    """`encode` for a long text, a piece at a time: nothing of it stands in memory twice.
-
-    Raises:
-        UnencodableError: If it has half of a character.
-        LimitError: If the JSON text is longer than 64 MiB.
-    """
-    written = JsonWriter(place)
+def _encode_text(text: str, place: str) -> bytes:
     try:
-        for start in range(0, len(text), TEXT_PIECE):
-            written.text(text[start : start + TEXT_PIECE])
+        return encode_text(text, place)
     except PydanticSerializationError:
         simplify(text, place)
         raise
-    return written.done('""')
-
-
-class JsonWriter:
-    """The JSON text of one large string or list, written piece by piece.
-
-    Args:
-        place: What the value is, for the error.
-
-    Example:
-        >>> writer = JsonWriter("result")
-        >>> for piece in ("one ", "two"):
-        ...     writer.text(piece)
-        >>> writer.done('""')
-        b'"one two"'
-    """
-
-    __slots__ = ("_place", "_size", "_written")
-
-    def __init__(self, place: str) -> None:
-        self._place = place
-        self._size = 2
-        self._written = BytesIO(b" ")
-        self._written.seek(1)
-
-    def text(self, piece: str) -> None:
-        """Go on by a piece of a string.
-
-        Raises:
-            pydantic_core.PydanticSerializationError: If it has half of a character.
-        """
-        self._write(memoryview(to_json(piece))[1:-1])
-
-    def items(self, encoded: bytes) -> None:
-        """Go on by items of a list, with commas between them."""
-        if self._size > 2:
-            self._write(b",")
-        self._write(encoded)
-
-    def done(self, ends: str) -> bytes:
-        """The whole, between two quotes or brackets.
-
-        Raises:
-            LimitError: If it is longer than 64 MiB.
-        """
-        check_size(self._size, self._place)
-        self._written.write(ends[1].encode())
-        self._written.seek(0)
-        self._written.write(ends[0].encode())
-        return self._written.getvalue()  # which copies nothing
-
-    def _write(self, piece: bytes | memoryview) -> None:
-        self._size += len(piece)
-        if self._size <= MAX_VALUE_BYTES:  # what is over it is only counted
-            self._written.write(piece)
 
 
 def encoder_of(annotation: Any) -> TypeAdapter[tuple[Any]] | None:
@@ -245,22 +179,6 @@ def type_name(kind: type) -> str:
 
 def _dotted(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
-
-
-def check_size(size: int, place: str) -> None:
-    """Check the length of a JSON text, in bytes.
-
-    Raises:
-        LimitError: If it is longer than 64 MiB.
-    """
-    if size > MAX_VALUE_BYTES:
-        raise LimitError(
-            f"The JSON text of {place}",
-            size,
-            MAX_VALUE_BYTES,
-            "bytes",
-            "Return it as pickled(…), or write it to a file and return the file's path.",
-        )
 
 
 def _chunk_too_large(size: int) -> LimitError:

@@ -11,8 +11,9 @@ from typing import IO, Any, Final, Literal, TypeAlias, cast
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from runnable.defaults import MAX_JSON_DEPTH, SPILL_BYTES
-from runnable.encoding import JsonWriter, check_size, encode, simplify
+from runnable.encoding import encode, simplify
 from runnable.exceptions import UnencodableError
+from runnable.pieces import JsonWriter, check_size
 
 _Sort: TypeAlias = Literal["text", "bytes", "json"]
 

@@ -19,7 +19,7 @@ from runnable.defaults import (
     MAX_PREVIEW_BYTES,
     MAX_VALUE_BYTES,
 )
-from runnable.encoding import TEXT_PIECE, encode, encode_text, type_name
+from runnable.encoding import encode, type_name
 from runnable.exceptions import (
     InputError,
     InvalidNameError,
@@ -32,6 +32,7 @@ from runnable.exceptions import (
 )
 from runnable.model import Definition
 from runnable.names import check_identifier, check_parameter_name
+from runnable.pieces import decode, encode_scalar
 
 Kind: TypeAlias = Literal["json", "object", "metric"]
 PutBlob: TypeAlias = Callable[[bytes], str]
@@ -45,9 +46,8 @@ PARAMETERS_FILE_VARIABLE: Final = "RUNNABLE_PARAMETERS_FILE"
 PARAMETER_PREFIX: Final = "RUNNABLE_PRM_"
 
 _SHORT_INTEGER: Final = 2**63
-_LONGEST_ESCAPE: Final = 6
-_SURELY_FITS: Final = MAX_VALUE_BYTES // _LONGEST_ESCAPE - 2
-"""Characters of ASCII text that are under the limit however they are escaped."""
+_SURELY_FITS: Final = MAX_VALUE_BYTES // 6 - 2
+"""Characters of ASCII text that are under the limit however they are escaped, into six at most."""
 
 
 class TaskReturns(Definition):
@@ -169,7 +169,7 @@ class JsonParameter(Parameter):
         """The value; a fresh copy, if it is one that can change."""
         if self.scalar is not UNSET:
             return self.scalar
-        value = from_json(self.encoded)
+        value = decode(self.encoded)
         if type(value) not in (dict, list):
             self.scalar = value
         return value
@@ -179,7 +179,7 @@ class JsonParameter(Parameter):
         """Its JSON text."""
         source = self._source
         if not isinstance(source, bytes):
-            source = self._source = _encode_scalar(self.scalar) if source is None else source()
+            source = self._source = encode_scalar(self.scalar) if source is None else source()
         return source
 
     @property
@@ -389,12 +389,6 @@ def _is_safe_scalar(value: object) -> bool:
     if type(value) is float:
         return value - value == 0.0  # not so for NaN and the infinities
     return value is None or type(value) is bool
-
-
-def _encode_scalar(value: object) -> bytes:
-    if type(value) is str and len(value) > TEXT_PIECE:
-        return encode_text(value)
-    return to_json(value)
 
 
 def _cut(encoded: bytes) -> bytes:
