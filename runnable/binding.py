@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, TypeAlias, cast
 
+from pydantic_core import from_json
+
 from runnable.annotation import EMPTY, Annotation
-from runnable.defaults import MAX_VALUE_BYTES
+from runnable.defaults import MAX_BLOB_INLINE_BYTES, MAX_VALUE_BYTES
 from runnable.encoding import payload_of, type_name
 from runnable.exceptions import LimitError, ReturnsError, StreamError
 from runnable.gathering import StreamValue
-from runnable.parameters import KINDS, ObjectParameter, Parameter, TaskReturns
+from runnable.parameters import KINDS, UNSET, ObjectParameter, Parameter, TaskReturns
 from runnable.signature import Argument, Bound, Signature
 
 __all__ = [
@@ -193,6 +195,8 @@ class Gathered:
             LimitError: If the JSON text of one is longer than 64 MiB.
         """
         returns = self._returns
+        if (whole := self._whole()) is not None:
+            return {returns[0].name: whole}
         values, places = self._named() or self._positioned()
         self.close()  # a large value is not kept twice while it is encoded
         columns = zip(returns, values, places, strict=True)
@@ -200,6 +204,20 @@ class Gathered:
             one.name: _output(value, one, _UNKNOWN, place, dump, _no_warning)
             for one, value, place in columns
         }
+
+    def _whole(self) -> Parameter | None:
+        """The value of the chunks alone, which are JSON already; None if it is made otherwise."""
+        kept, returns = self._kept, self._returns
+        if kept is None or self._result is not None or len(returns) != 1:
+            return None
+        if returns[0].kind == "object" or kept.size > MAX_VALUE_BYTES:
+            return None
+        encoded = kept.encoded("result")
+        if encoded is None:
+            return None
+        at_hand = encoded.startswith(b'"') and len(encoded) <= MAX_BLOB_INLINE_BYTES
+        scalar = from_json(encoded) if at_hand else UNSET
+        return KINDS[returns[0].kind].from_encoded(encoded, scalar)
 
     def _named(self) -> tuple[Sequence[object], Sequence[str]] | None:
         named = self._result.named if self._result is not None else None

@@ -11,7 +11,13 @@ from weakref import WeakKeyDictionary
 
 from runnable import defaults
 from runnable.binding import Annotation
-from runnable.exceptions import BindingError, CheckError, MissingParameterError, UnpickleError
+from runnable.exceptions import (
+    BindingError,
+    CheckError,
+    MissingParameterError,
+    UnpickleError,
+    visible,
+)
 from runnable.fitting import Fit, fit, fit_pickled, json_types
 from runnable.graph import Graph
 from runnable.wiring import Facts, Given, facts_of
@@ -39,7 +45,7 @@ class Finding(NamedTuple):
 
     def __str__(self) -> str:
         place = f"{self.location}: " if self.location else ""
-        return f"{place}{self.severity}: step {self.step!r}: {self.message}"
+        return visible(f"{place}{self.severity}: step {self.step!r}: {self.message}")
 
 
 class Report(NamedTuple):

@@ -229,7 +229,7 @@ def _document(path: Path, error: ErrorOf) -> Document:
     """What the file holds; one that is as it was when it was last read is not read again."""
     try:
         found = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # the latter: its name cannot be; reading it says so
         return read_document(str(path), error)
     identity = (str(path), found.st_ino, found.st_dev, found.st_mtime_ns, found.st_size)
     document = _READ.get(identity)

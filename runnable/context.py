@@ -19,11 +19,13 @@ from runnable.exceptions import (
     InputError,
     RunCancelledError,
     StoreError,
+    first_line,
+    message_of,
     nearest,
+    visible,
 )
 from runnable.graph import Outcome
 from runnable.journal import Item, Journal, Writer
-from runnable.lines import visible
 from runnable.masking import Masker
 from runnable.opening import Opened, Opening
 from runnable.reading import OnDisconnect, Reading
@@ -32,7 +34,7 @@ from runnable.scope import CURRENT, Run, Scope
 from runnable.signals import SIGNALS
 from runnable.store import BaseRunLogStore
 from runnable.stream import Stream
-from runnable.tasks.base import cut, message_of, previews
+from runnable.tasks.base import cut, previews
 from runnable.telemetry import Tracing
 from runnable.terminal import live_progress
 from runnable.waking import WAKING, on_kernels_thread
@@ -302,9 +304,8 @@ class AsyncPipelineContext:
             task.result()
         outcome = self._outcome
         if outcome is not None and outcome.error is not None:
-            reason = f"{type(outcome.error).__name__}: {message_of(outcome.error)}".splitlines()[0]
-            masker = self._run.masker
-            reason = visible(cut(masker.mask(reason) if masker else reason, 500))
+            reason, masker = first_line(outcome.error), self._run.masker
+            reason = cut(masker.mask(reason) if masker else reason, 500)
             raise ExecutionFailedError(self.run_id, outcome.path, reason) from outcome.error
 
     def _run_log(self) -> RunLog:
@@ -366,7 +367,7 @@ _DETACHED: Final[set[asyncio.Task[None]]] = set()
 def _forget_detached(task: asyncio.Task[None]) -> None:
     _DETACHED.discard(task)
     if not task.cancelled() and (error := task.exception()) is not None:
-        logger.error("%s ended with %s: %s", task.get_name(), type(error).__name__, error)
+        logger.error("%s ended with %s", task.get_name(), visible(first_line(error)))
 
 
 __all__ = ["AsyncPipelineContext", "OnDisconnect", "PipelineContext", "Services"]

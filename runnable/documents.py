@@ -119,6 +119,8 @@ def _read_text(path: str, error: ErrorOf) -> str:
             raise error(f"is {_KINDS.get(stat.S_IFMT(mode), 'a device')}, not a regular file")
         with os.fdopen(handle, "rb") as file:
             content = file.read(MAX_YAML_BYTES + 1)
+    except UnicodeEncodeError:
+        raise error("has half of a character in its name, so it cannot exist") from None
     except OSError as problem:
         reason = f"cannot be read ({problem.strerror})"
         raise error(_OS_REASONS.get(problem.errno or 0, reason)) from None

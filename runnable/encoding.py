@@ -19,8 +19,9 @@ from typing import Annotated, Any, Final, NoReturn, Union, cast, get_args, get_o
 from pydantic import BaseModel, ConfigDict, JsonValue, PlainSerializer, TypeAdapter
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
-from runnable.defaults import MAX_CHUNK_BYTES, MAX_JSON_DEPTH, MAX_VALUE_BYTES
+from runnable.defaults import MAX_CHUNK_BYTES, MAX_JSON_DEPTH
 from runnable.exceptions import LimitError, UnencodableError
+from runnable.pieces import TEXT_PIECE, check_size, encode_text
 
 MAX_INTEGER_DIGITS: Final = 4_300
 """Python's own limit for reading a number."""
@@ -63,15 +64,25 @@ returning it, or return it as pickled(…).
     if type(value) is int and -_SHORT_INTEGER < value < _SHORT_INTEGER:
         return to_json(value)
     if type(value) is str:
-        _check_size(len(value), place)
+        check_size(len(value), place)
+        if len(value) > TEXT_PIECE:
+            return _encode_text(value, place)
     if not _is_plain((value,), MAX_JSON_DEPTH):
         value = simplify(value, place)
     try:
         encoded = to_json(value)
     except PydanticSerializationError:  # a lone surrogate, which only the encoder looks for
         encoded = to_json(simplify(value, place))
-    _check_size(len(encoded), place)
+    check_size(len(encoded), place)
     return encoded
+
+
+def _encode_text(text: str, place: str) -> bytes:
+    try:
+        return encode_text(text, place)
+    except PydanticSerializationError:
+        simplify(text, place)
+        raise
 
 
 def encoder_of(annotation: Any) -> TypeAdapter[tuple[Any]] | None:
@@ -138,9 +149,13 @@ def payload_of(chunk: object) -> tuple[object, int, bool]:
         text = b2a_base64(chunk, newline=False).decode()
         return text, len(text), True
     encoded = encode(chunk, place="chunk")
-    if len(encoded) > MAX_CHUNK_BYTES:
-        raise _chunk_too_large(len(encoded))
-    return (chunk if type(chunk) is str else from_json(encoded)), len(encoded), False
+    size = len(encoded)
+    if isinstance(chunk, str):
+        chunk = str.__str__(chunk)
+        size = len(chunk.encode())  # counted as text of ASCII is: without quotes and escapes
+    if size > MAX_CHUNK_BYTES:
+        raise _chunk_too_large(size)
+    return (chunk if type(chunk) is str else from_json(encoded)), size, False
 
 
 def simplify(value: object, place: str) -> Any:
@@ -164,17 +179,6 @@ def type_name(kind: type) -> str:
 
 def _dotted(kind: type) -> str:
     return f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _check_size(size: int, place: str) -> None:
-    if size > MAX_VALUE_BYTES:
-        raise LimitError(
-            f"The JSON text of {place}",
-            size,
-            MAX_VALUE_BYTES,
-            "bytes",
-            "Return it as pickled(…), or write it to a file and return the file's path.",
-        )
 
 
 def _chunk_too_large(size: int) -> LimitError:

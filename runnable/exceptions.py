@@ -40,8 +40,42 @@ RunnableError
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
+
+_LISTED: Final = 10
+"""Names that a sentence gives before it only counts the rest."""
+_UNSEEN: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # what a terminal obeys, but for line ends and tabs
+    "\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069"  # what turns the direction of the text
+    "\u2028\u2029\ufeff\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+def visible(text: str) -> str:
+    r"""The text with escapes in place of what a terminal would obey or nobody would see.
+
+    Line ends and tabs stay.
+
+    Example:
+        >>> visible("red \x1b[31m and reversed \u202e")
+        'red \\x1b[31m and reversed \\u202e'
+    """
+    return _UNSEEN.sub(lambda found: ascii(found[0])[1:-1], text)
+
+
+def listed(names: Iterable[str], separator: str = ", ") -> str:
+    """The names, or the first ten and how many more there are.
+
+    Example:
+        >>> listed("abc"), listed(map(str, range(1_000)))
+        ('a, b, c', '0, 1, 2, 3, 4, 5, 6, 7, 8, 9, and 990 more')
+    """
+    known = list(names)
+    if len(known) <= _LISTED + 1:
+        return separator.join(known)
+    return separator.join([*known[:_LISTED], f"and {len(known) - _LISTED:,} more"])
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:
@@ -63,19 +97,44 @@ def shortened(text: str, limit: int = 80) -> str:
     return repr(text) if len(text) <= limit else f"{text[:limit]!r}… ({len(text):,} characters)"
 
 
-def first_line(problem: BaseException) -> str:
-    """What an exception is, and the first line of what it says.
+def message_of(problem: BaseException) -> str:
+    """What an exception says, or its type if it says nothing; lone surrogates as escapes.
 
     Example:
-        >>> first_line(KeyError("x"))
-        "KeyError: 'x'"
+        >>> message_of(ValueError("half a character: \\ud800")), message_of(ValueError())
+        ('half a character: \\\\ud800', 'ValueError')
     """
-    lines = str(problem).splitlines()
-    return f"{type(problem).__name__}: {lines[0]}" if lines else type(problem).__name__
+    try:
+        text = str(problem)
+    except Exception:
+        text = ""
+    # Not the method of what `__str__` gave, which may be of a class of its own.
+    return str.encode(text or type(problem).__name__, "utf-8", "backslashreplace").decode()
+
+
+def first_line(problem: BaseException, limit: int = 500) -> str:
+    """What an exception is, and the first line of what it says, cut with a mark.
+
+    Example:
+        >>> first_line(KeyError("x")), first_line(ValueError())
+        ("KeyError: 'x'", 'ValueError')
+    """
+    kind, text = type(problem).__name__, message_of(problem)
+    line = next((line for line in text.splitlines() if line.strip()), "")
+    if not line or text == kind:
+        return kind
+    return f"{kind}: {line}" if len(line) <= limit else f"{kind}: {line[:limit]}…"
 
 
 class RunnableError(Exception):
-    """The base of every error that `runnable` raises; it can be pickled and copied."""
+    """The base of every error that `runnable` raises; it can be pickled and copied.
+
+    What it says can be shown in a terminal, whatever it was made of: its attributes have the names
+    and values as they are, its sentence has escapes for control characters.
+    """
+
+    def __init__(self, *args: object) -> None:
+        super().__init__(*[visible(one) if isinstance(one, str) else one for one in args])
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _again, (type(self), self.args, self.__dict__)
@@ -100,7 +159,8 @@ class InvalidNameError(DefinitionError):
         self.what = what
         self.name = name
         self.reason = reason
-        super().__init__(f"The {what} name {shortened(name)} {reason}. Choose another name.")
+        whose = what if what in ("run id", "tag") else f"{what} name"
+        super().__init__(f"The {whose} {shortened(name)} {reason}. Choose another name.")
 
 
 class GraphError(DefinitionError):
@@ -122,7 +182,7 @@ class CheckError(DefinitionError):
     def __init__(self, findings: Sequence[_Finding]) -> None:
         self.findings: tuple[_Finding, ...] = tuple(findings)
         super().__init__(
-            "The pipeline cannot work as it is written:\n" + "\n".join(map(str, findings))
+            "The pipeline cannot work as it is written:\n" + listed(map(str, findings), "\n")
         )
 
 
@@ -160,7 +220,7 @@ class PluginError(ConfigurationError):
     @classmethod
     def unknown(cls, group: str, name: str, known: Iterable[str]) -> PluginError:
         """The error for a name that is registered nowhere."""
-        there = ", ".join(nearest(name, known))
+        there = listed(nearest(name, known))
         return cls(group, name, f"is not known (there are: {there or 'none'})")
 
 
@@ -170,7 +230,8 @@ class MissingParameterError(InputError):
     def __init__(self, step: str, name: str, known: Collection[str]) -> None:
         self.step = step
         self.name = name
-        there = f"there are: {', '.join(sorted(known))}" if known else "there are none"
+        near = sorted(known) if len(known) <= _LISTED else nearest(name, known)
+        there = f"there are: {listed(near)}" if known else "there are none"
         super().__init__(
             f"Step {step!r} needs {name!r}, which no earlier step returns ({there}). Return it "
             f"from an earlier step, give it a default, or pass parameters={{{name!r}: …}}."
@@ -238,7 +299,7 @@ class ReturnsError(StepError, ValueError):
         self.names: tuple[str, ...] = tuple(names)
         self.found = found
         super().__init__(
-            f"returns names {len(names)} ({', '.join(names)}) and the function gave back {found}. "
+            f"returns names {len(names)} ({listed(names)}) and the function gave back {found}. "
             f"Give back a tuple with one value a name, or change returns=[…]."
         )
 
@@ -255,7 +316,8 @@ class UnencodableError(StepError, ValueError):
             if place.startswith("result")
             else "Convert it first."
         )
-        super().__init__(f"{place} {reason}, which JSON cannot hold. {advice}")
+        shown = place if len(place) <= 200 else f"{place[:100]}…{place[-80:]}"
+        super().__init__(f"{shown} {reason}, which JSON cannot hold. {advice}")
 
 
 class PickleError(StepError, ValueError):
@@ -391,7 +453,7 @@ class GraphChangedError(RunError, ValueError):
         self.run_id = run_id
         self.changes: tuple[str, ...] = tuple(changes)
         super().__init__(
-            f"The pipeline of run {run_id!r} has changed since it began: {'; '.join(changes)}. "
+            f"The pipeline of run {run_id!r} has changed since it began: {listed(changes, '; ')}. "
             f"Resume with the pipeline it began with, start a new run, or accept the change with "
             f"force=True."
         )
@@ -418,7 +480,7 @@ class StoredValuesError(RunError, ValueError):
         self.misfits: tuple[str, ...] = tuple(misfits)
         super().__init__(
             f"Run {run_id!r} cannot go on, because stored values do not fit the steps that would "
-            f"read them: {'; '.join(misfits)}. Mend the annotations, or start a new run."
+            f"read them: {listed(misfits, '; ')}. Mend the annotations, or start a new run."
         )
 
 

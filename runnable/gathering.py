@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 from array import array
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import IO, Any, Final, Literal, TypeAlias, cast
 
-from pydantic_core import from_json
+from pydantic_core import PydanticSerializationError, from_json, to_json
 
-from runnable.defaults import SPILL_BYTES
-from runnable.encoding import encode
+from runnable.defaults import MAX_JSON_DEPTH, SPILL_BYTES
+from runnable.encoding import encode, simplify
+from runnable.exceptions import UnencodableError
+from runnable.pieces import JsonWriter, check_size
 
 _Sort: TypeAlias = Literal["text", "bytes", "json"]
 
@@ -18,13 +21,15 @@ _BLOCK_CHUNKS: Final = 256
 """Chunks that are kept as they are before they are put together."""
 _LARGE_CHUNK: Final = 4_096
 """Characters from which on a chunk is not kept as it is."""
+_QUOTE: Final = b'"'
 
 
 class StreamValue:
     """What the chunks of a stream make: text if all are `str`, bytes if all are, else their list.
 
     Short chunks become one block of bytes and an array of lengths, 256 at a time, so that a chunk
-    costs no object; past 8 MiB the bytes go to a temporary file, until `close`.
+    costs no object; past 8 MiB the bytes go to a temporary file, until `close`. Text is kept as it
+    stands in JSON, behind a quote, so that the value is encoded once and never stands there twice.
 
     Example:
         >>> value = StreamValue()
@@ -42,8 +47,8 @@ class StreamValue:
 
     def __init__(self) -> None:
         self.size = 0
-        """Bytes of the chunks that are put together."""
-        self._file: IO[bytes] = io.BytesIO()
+        """Bytes of the chunks that are put together, as they are kept."""
+        self._file: IO[bytes] = io.BytesIO(_QUOTE)
         self._blocks: list[tuple[_Sort, array[int]]] = []
         self._pending: list[Any] = []
         self._sort: _Sort | None = None
@@ -70,15 +75,49 @@ class StreamValue:
     def value(self) -> Any:
         """What the chunks make so far; `""` if there are none."""
         self._put_together()
-        self._file.seek(0)
         if self._mixed:
             return list(self._chunks())
         if self._sort == "bytes":
+            self._file.seek(len(_QUOTE))
             return self._file.read()
-        if isinstance(self._file, io.BytesIO):
-            with self._file.getbuffer() as whole:  # which copies nothing
-                return str(whole, errors="surrogatepass")
-        return self._file.read().decode(errors="surrogatepass")
+        return from_json(self._quoted())
+
+    def encoded(self, place: str) -> bytes | None:
+        """The JSON text of what the chunks make, without making that.
+
+        Args:
+            place: What the value is, for the error.
+
+        Returns:
+            None where only `encode` of the value can say what is wrong with it.
+
+        Raises:
+            LimitError: If it is longer than 64 MiB.
+        """
+        self._put_together()
+        if not self._mixed:
+            if self._sort == "bytes":
+                return None
+            check_size(self.size + 2 * len(_QUOTE), place)
+            return self._quoted()
+        written = JsonWriter(place)
+        self._file.seek(len(_QUOTE))
+        for sort, lengths in self._blocks:
+            items = _items(sort, self._file.read(sum(lengths)), lengths)
+            if items is None:
+                return None
+            written.items(items)
+        return written.done("[]")
+
+    def _quoted(self) -> bytes:
+        """All of the text, between its quotes: of what is in memory, no copy."""
+        end = self._file.seek(0, io.SEEK_END)
+        self._file.write(_QUOTE)
+        self._file.seek(0)
+        memory = isinstance(self._file, io.BytesIO)
+        whole = cast("io.BytesIO", self._file).getvalue() if memory else self._file.read()
+        self._file.seek(end)  # the next chunk stands where the quote does
+        return whole
 
     def close(self) -> None:
         """Forget the chunks, and remove the temporary file if there is one."""
@@ -113,7 +152,7 @@ class StreamValue:
         if not pending:
             return
         if self._sort == "text":
-            data, lengths = _utf8(pending)
+            data, lengths = _escaped(pending)
         else:
             data, lengths = b"".join(pending), list(map(len, pending))
         pending.clear()
@@ -122,23 +161,41 @@ class StreamValue:
         self.size += self._write(data)
 
     def _write(self, data: bytes) -> int:
-        self._file.seek(0, io.SEEK_END)
+        self._file.seek(len(_QUOTE) + self.size)
         if self.size + len(data) > SPILL_BYTES and isinstance(self._file, io.BytesIO):
             import tempfile
 
             gathered = self._file.getbuffer()
             self._file = tempfile.TemporaryFile()  # noqa: SIM115 – `close` closes it
-            self._file.write(gathered)
+            self._file.write(gathered[: len(_QUOTE) + self.size])
         return self._file.write(data)
 
     def _chunks(self) -> Iterator[Any]:
+        self._file.seek(len(_QUOTE))
         for sort, lengths in self._blocks:
             for length in lengths:
                 piece = self._file.read(length)
                 if sort == "text":
-                    yield piece.decode(errors="surrogatepass")
+                    yield from_json(b'"%b"' % piece)
                 else:
                     yield piece if sort == "bytes" else from_json(piece)
+
+
+def _items(sort: _Sort, data: bytes, lengths: array[int]) -> bytes | None:
+    """The chunks of a block as items of a list; None if one cannot be an item."""
+    if sort == "bytes":
+        return None
+    ends = [*accumulate(lengths)]
+    pieces = [data[end - length : end] for end, length in zip(ends, lengths, strict=True)]
+    if sort == "text":
+        return b'"%b"' % b'","'.join(pieces)
+    try:
+        for piece in pieces:
+            if piece.count(b"[") + piece.count(b"{") >= MAX_JSON_DEPTH:
+                encode([from_json(piece)])
+    except UnencodableError:  # in a list it is nested too deep
+        return None
+    return b",".join(pieces)
 
 
 def _sort_of(chunk: object) -> _Sort:
@@ -147,10 +204,20 @@ def _sort_of(chunk: object) -> _Sort:
     return "bytes" if isinstance(chunk, bytes | bytearray) else "json"
 
 
-def _utf8(texts: list[str]) -> tuple[bytes, list[int]]:
-    """The texts, one after the other, and the length of each in bytes."""
-    whole = "".join(texts)
-    if whole.isascii():
-        return whole.encode(), list(map(len, texts))
-    pieces = [text.encode(errors="surrogatepass") for text in texts]
+def _escaped(texts: list[str]) -> tuple[bytes, list[int]]:
+    """The texts as JSON has them, one after the other, and the length of each.
+
+    Raises:
+        UnencodableError: If one has half of a character.
+    """
+    whole, lengths = "".join(texts), list(map(len, texts))
+    try:
+        data = to_json(whole)[1:-1]
+        if len(data) == len(whole):
+            return data, lengths
+        pieces = [to_json(text)[1:-1] for text in texts]
+    except PydanticSerializationError:
+        for text in texts:
+            simplify(text, "chunk")
+        raise
     return b"".join(pieces), list(map(len, pieces))

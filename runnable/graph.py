@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol
 
 from runnable import defaults
-from runnable.exceptions import GraphError, nearest
+from runnable.exceptions import GraphError, listed, nearest
 
 if TYPE_CHECKING:
     from runnable.attempt import Attempt
@@ -135,7 +135,7 @@ class Graph:
             return self.nodes[name]
         except KeyError:
             raise GraphError(
-                f"There is no step {name!r} (there are: {', '.join(nearest(name, self.nodes))})."
+                f"There is no step {name!r} (there are: {listed(nearest(name, self.nodes))})."
             ) from None
 
     @property
@@ -161,7 +161,7 @@ class Graph:
                 raise GraphError(f"The pipeline has no {end!r} end.")
         for node in self.nodes.values():
             if not node.is_end and node.next_node not in self.nodes:
-                known = ", ".join(nearest(node.next_node, self.nodes))
+                known = listed(nearest(node.next_node, self.nodes))
                 raise GraphError(
                     f"Step {node.name!r} is followed by {node.next_node!r}, which does not exist "
                     f"(there are: {known})."
@@ -174,15 +174,15 @@ class Graph:
             if node.name in seen:
                 way = [*list(seen)[list(seen).index(node.name) :], node.name]
                 raise GraphError(
-                    f"The steps go round in a circle: {' → '.join(way)}. Let one of them end the "
-                    f"pipeline, or use a Loop."
+                    f"The steps go round in a circle: {listed(way, ' → ')}. Let one of them end "
+                    f"the pipeline, or use a Loop."
                 )
             seen[node.name] = None
             node = self.nodes[node.next_node]
         lost = [n.name for n in self.nodes.values() if not n.is_end and n.name not in seen]
         if lost:
             raise GraphError(
-                f"No step leads to {', '.join(map(repr, lost))}. Link it with >>, or remove it."
+                f"No step leads to {listed(map(repr, lost))}. Link it with >>, or remove it."
             )
 
     def check_depth(self) -> None:

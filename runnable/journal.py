@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -28,6 +29,8 @@ _CHUNK_OVERHEAD: Final = 48
 """What a chunk takes in the journal beside its own bytes, more or less."""
 MAX_WAITING_BYTES: Final = 4 * defaults.FLUSH_BYTES
 """Chunks that may wait for a commit under way before their writer waits too."""
+_DEEP_FRAMES: Final = 400
+"""Calls above a commit from which on it may not have the room to end: Python allows 1,000."""
 
 
 class Journal:
@@ -106,8 +109,9 @@ class Journal:
         batch = self._batch
         if batch is None:
             batch = self._open_batch()
-        self.seq += 1
+        # Numbered once it is in: a caller whose stack ends here must leave no gap behind.
         batch.add(head, at, payload)
+        self.seq += 1
         self.bytes_waiting = waiting = self.bytes_waiting + size + _CHUNK_OVERHEAD
         much = waiting >= defaults.FLUSH_BYTES
         if much or not self.announced or at - self._writer.last > _FLUSH_MICROS:
@@ -335,6 +339,7 @@ class Writer:
             and self._inline
             and self._thread_commit is None
             and not self._is_at_it
+            and not _is_deep()
         )
 
     def from_thread(self, function: Callable[..., None], *arguments: object) -> None:
@@ -458,6 +463,15 @@ class Writer:
     def _fail(self, journals: list[Journal], error: StoreError) -> None:
         for journal in journals:
             journal.fail(error)
+
+
+def _is_deep() -> bool:
+    """Whether the task's own code has gone so deep that a commit here may meet `RecursionError`."""
+    try:
+        sys._getframe(_DEEP_FRAMES)  # pyright: ignore[reportPrivateUsage] -- the only way to know
+    except ValueError:
+        return False
+    return True
 
 
 _WRITERS: Final[dict[tuple[asyncio.AbstractEventLoop, str], Writer]] = {}

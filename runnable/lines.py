@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import re
 import weakref
 from collections.abc import Iterator
 from threading import Lock
@@ -12,12 +11,6 @@ from typing import Final, Protocol
 from runnable.defaults import FLUSH_BYTES, MAX_OUTPUT_BYTES, MIB
 from runnable.loggers import Display, Sink, Stream
 from runnable.masking import StreamMasker
-
-_HARMFUL: Final = re.compile(
-    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-)
-"""Control characters but the tab and the line end, what turns the direction of the text or ends a
-line where no `\\n` does, and lone surrogates."""
 
 CUT: Final = f"… cut here: the output is longer than {MAX_OUTPUT_BYTES // MIB} MiB\n"
 """What stands in the log, once, in place of all output past the limit."""
@@ -197,21 +190,6 @@ def last_state(line: str) -> str:
         '20 %'
     """
     return line.rstrip("\r").rpartition("\r")[2]
-
-
-def visible(text: str) -> str:
-    r"""The text with what would act on the terminal written as an escape.
-
-    Example:
-        >>> visible("\x1b[31mred")
-        '\\x1b[31mred'
-    """
-    return _HARMFUL.sub(_escape, text)
-
-
-def _escape(found: re.Match[str]) -> str:
-    code = ord(found[0])
-    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
 
 
 def settled(text: str) -> str:

@@ -58,6 +58,19 @@ def check_identifier(name: str, what: str) -> str:
     return _check_text(name, what)
 
 
+def check_label(text: str, what: str) -> str:
+    """Give a tag or a pipeline's name back if it can be stored: any text, empty too.
+
+    Raises:
+        InvalidNameError: If it has half of a character, a lone surrogate.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InvalidNameError(what, text, "has half of a character (a lone surrogate)") from None
+    return text
+
+
 def check_run_id(run_id: str) -> RunId:
     """Give the id back if a run may have it: `[A-Za-z0-9][A-Za-z0-9._-]{0,127}`.
 

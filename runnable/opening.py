@@ -25,7 +25,7 @@ from runnable.journal import opening_record
 from runnable.kinds import CHUNKS, CONTROL_KINDS
 from runnable.leases import KEEPER
 from runnable.masking import Masker
-from runnable.names import check_run_id
+from runnable.names import check_label, check_run_id
 from runnable.parameters import Parameter, initial_parameters
 from runnable.records import Record
 from runnable.runlog import RunLog, fold
@@ -101,6 +101,7 @@ class Opening(NamedTuple):
             return self._resume(check_run_id(resume), graph, services, clock, secrets, tracing)
         run_id = self.run_id or from_environ.get("RUNNABLE_RUN_ID", "") or clock.new_run_id()
         tag = self.tag or from_environ.get("RUNNABLE_RUN_TAG", "")
+        check_label(tag, "tag")
         return self._begin(check_run_id(run_id), tag, graph, services, clock, secrets, tracing)
 
     def _begin(

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Final, Protocol, cast
 from pydantic_core import to_json
 
 from runnable import defaults
-from runnable.showing import MAX_CELL, Page, Row, Table, cut, first_line, in_words, visible
+from runnable.showing import MAX_CELL, Page, Row, Table, cut, first_line, in_words, printable
 
 MAX_ROWS: Final = 50
 """Rows of one table; what failed or runs stays, and the rest is counted."""
@@ -127,7 +127,7 @@ def run_line(run: RunLike) -> str:
 
 def pipeline_line(kind: str, graph: GraphLike) -> str:
     """A pipeline on one line, for `repr`."""
-    names = [visible(cut(node.name)) for node in graph.walk_order()]
+    names = [printable(cut(node.name)) for node in graph.walk_order()]
     shown = names[:MAX_REPR_STEPS]
     if len(names) > len(shown):
         shown.append(f"… {len(names) - len(shown):,} more")

@@ -28,9 +28,11 @@ from runnable.exceptions import (
     StoreError,
     UnencodableError,
     shortened,
+    visible,
 )
 from runnable.model import Definition
 from runnable.names import check_identifier, check_parameter_name
+from runnable.pieces import decode, encode_scalar
 
 Kind: TypeAlias = Literal["json", "object", "metric"]
 PutBlob: TypeAlias = Callable[[bytes], str]
@@ -44,9 +46,8 @@ PARAMETERS_FILE_VARIABLE: Final = "RUNNABLE_PARAMETERS_FILE"
 PARAMETER_PREFIX: Final = "RUNNABLE_PRM_"
 
 _SHORT_INTEGER: Final = 2**63
-_LONGEST_ESCAPE: Final = 6
-_SURELY_FITS: Final = MAX_VALUE_BYTES // _LONGEST_ESCAPE - 2
-"""Characters of ASCII text that are under the limit however they are escaped."""
+_SURELY_FITS: Final = MAX_VALUE_BYTES // 6 - 2
+"""Characters of ASCII text that are under the limit however they are escaped, into six at most."""
 
 
 class TaskReturns(Definition):
@@ -117,7 +118,7 @@ class Parameter(ABC):
         return hash((self.kind, self.encoded))
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.preview().decode()})"
+        return f"{type(self).__name__}({visible(self.preview().decode())})"
 
 
 class JsonParameter(Parameter):
@@ -168,7 +169,7 @@ class JsonParameter(Parameter):
         """The value; a fresh copy, if it is one that can change."""
         if self.scalar is not UNSET:
             return self.scalar
-        value = from_json(self.encoded)
+        value = decode(self.encoded)
         if type(value) not in (dict, list):
             self.scalar = value
         return value
@@ -178,7 +179,7 @@ class JsonParameter(Parameter):
         """Its JSON text."""
         source = self._source
         if not isinstance(source, bytes):
-            source = self._source = to_json(self.scalar) if source is None else source()
+            source = self._source = encode_scalar(self.scalar) if source is None else source()
         return source
 
     @property

@@ -235,10 +235,10 @@ class Batch:
     def add(self, head: Head, at: int, payload: object) -> None:
         """Append one; `payload` is a JSON value that nobody changes any more."""
         if head is not self._last:
-            self._last = head
             if head not in self.heads:
                 self.heads.append(head)
             self._which = self.heads.index(head)
+            self._last = head
         self.of.append(self._which)
         self.at.append(at)
         self.payloads.append(payload)

@@ -147,7 +147,11 @@ class Run:
         self._posted.append((head, payload, size))
         if not self._deliver_comes and not self.loop.is_closed():
             self._deliver_comes = True
-            self.loop.call_soon_threadsafe(self.deliver)
+            try:
+                self.loop.call_soon_threadsafe(self.deliver)
+            except BaseException:  # the thread's stack ends here; the next one asks again
+                self._deliver_comes = False
+                raise
         return len(self._posted) < 64
 
     def deliver(self) -> None:

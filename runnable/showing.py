@@ -37,9 +37,9 @@ class Page:
 
     def text(self) -> str:
         """As lines of text."""
-        lines = [visible(self.title)]
+        lines = [printable(self.title)]
         width = max((len(name) for name, _ in self.facts), default=0)
-        lines += [f"  {name:<{width}}  {visible(value)}" for name, value in self.facts]
+        lines += [f"  {name:<{width}}  {printable(value)}" for name, value in self.facts]
         for table in self.tables:
             lines += ["", *_text_lines(table)]
         return "\n".join(lines)
@@ -87,11 +87,11 @@ def in_words(seconds: float) -> str:
     return f"{hours // 24} d {hours % 24} h"
 
 
-def visible(text: str) -> str:
+def printable(text: str) -> str:
     r"""The text with everything that cannot be printed as an escape.
 
     Example:
-        >>> visible("a\x1b[31mb")
+        >>> printable("a\x1b[31mb")
         'a\\x1b[31mb'
     """
     if text.isprintable():
@@ -113,7 +113,7 @@ def cut(text: str) -> str:
 
 
 def _text_lines(table: Table) -> Iterator[str]:
-    rows = [[visible(cell) for cell in row] for row in (table.header, *table.rows)]
+    rows = [[printable(cell) for cell in row] for row in (table.header, *table.rows)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     if table.caption:
         yield table.caption
@@ -140,7 +140,7 @@ def _html_row(tag: str, cells: Iterable[str]) -> str:
 
 
 def _escaped(text: str) -> str:
-    return escape(visible(text))
+    return escape(printable(text))
 
 
 _TABLE: Final = ' style="border-collapse:collapse;margin:.4em 0;font-size:inherit;color:inherit"'

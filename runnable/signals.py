@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 from typing import Any, Final
 
@@ -99,14 +99,26 @@ class Signals:
         if self.inline:
             raise KeyboardInterrupt
 
-    @contextmanager
-    def reaching(self, thread: int) -> Generator[None, None, None]:
+    def reaching(self, thread: int) -> AbstractContextManager[None]:
         """Let a signal interrupt a sync function that runs on that thread, the main one."""
-        outer, self.inline = self.inline, self.inline or thread == threading.main_thread().ident
-        try:
-            yield
-        finally:
-            self.inline = outer
+        return _Reaching(self, thread)
+
+
+class _Reaching:
+    # `contextmanager` sets the traceback of what passes through it, which an exception that is a
+    # frozen dataclass refuses.
+
+    __slots__ = ("_outer", "_signals", "_thread")
+
+    def __init__(self, signals: Signals, thread: int) -> None:
+        self._signals, self._thread, self._outer = signals, thread, signals.inline
+
+    def __enter__(self) -> None:
+        self._outer = self._signals.inline
+        self._signals.inline |= self._thread == threading.main_thread().ident
+
+    def __exit__(self, *raised: object) -> None:
+        self._signals.inline = self._outer
 
 
 SIGNALS: Final = Signals()

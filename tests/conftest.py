@@ -61,6 +61,11 @@ def no_blocking_calls() -> Iterator[BlockBuster]:
             if name in blockbuster.functions:
                 echoing = ("echo", "flush", "_echo_unencodable")
                 blockbuster.functions[name].can_block_in("runnable/capture.py", echoing)
+        # The value of a stream past 8 MiB is kept in a file without a name, a few KiB at a time.
+        for name in ("io.BufferedRandom.read", "io.BufferedRandom.write", "os.unlink"):
+            if name in blockbuster.functions:
+                gathering = ("_write", "_quoted", "_chunks", "encoded", "value")
+                blockbuster.functions[name].can_block_in("runnable/gathering.py", gathering)
         # The first model of a process looks for plug-ins of pydantic.
         for function in blockbuster.functions.values():
             function.can_block_in("pydantic/plugin/_loader.py", "get_plugins")

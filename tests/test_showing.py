@@ -15,7 +15,7 @@ from runnable import AsyncPipeline, Pipeline, PythonTask, Stub, metric, pickled
 from runnable.clock import iso
 from runnable.records import Record
 from runnable.runlog import RunLog, fold
-from runnable.showing import MAX_CELL, Page, Table, in_words, visible
+from runnable.showing import MAX_CELL, Page, Table, in_words, printable
 
 VALUES = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
 NAMES = st.text(min_size=1, max_size=40)
@@ -317,17 +317,17 @@ def test_durations_are_written_for_people(seconds: float, words: str) -> None:
 def test_no_text_becomes_a_tag(
     steps: list[tuple[str, str, str]], error: str, parameter: str
 ) -> None:
-    printable = [(visible(path), visible(text), value) for path, text, value in steps]
-    told = Told().begin(visible(error), **{f"p{error!a}": parameter, "<b>": [parameter]})
-    for path, text, value in printable:
+    clean = [(printable(path), printable(text), value) for path, text, value in steps]
+    told = Told().begin(printable(error), **{f"p{error!a}": parameter, "<b>": [parameter]})
+    for path, text, value in clean:
         told.start(path).complete(path, out={"kind": "metric", "value": value})
         told.start(path).fail(path, text)
-    log = told.failed(visible(error), visible(error)).log
+    log = told.failed(printable(error), printable(error)).log
     tree = Tree(html_of(log))
     assert tree.tags <= {"div", "p", "b", "table", "caption", "tr", "td", "th"}
     assert tree.attributes <= {"style", "colspan"}
     shown = set(tree.cells)
-    assert {visible(path[: MAX_CELL - 1]) for path, _, _ in printable} <= shown
+    assert {printable(path[: MAX_CELL - 1]) for path, _, _ in clean} <= shown
 
 
 @given(
@@ -341,7 +341,7 @@ def test_the_cells_of_the_html_are_the_texts_that_were_given(
     page = Page(title, facts, [Table(("<a>", "b"), rows)])
     tree = Tree(page.html())
     given_cells = [cell for row in (*facts, ("<a>", "b"), *rows) for cell in row]
-    assert tree.cells == [visible(cell) for cell in given_cells]
+    assert tree.cells == [printable(cell) for cell in given_cells]
     assert tree.tags <= {"div", "p", "b", "table", "tr", "td", "th"}
     page.html().encode()
     page.text().encode()

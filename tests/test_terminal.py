@@ -21,7 +21,8 @@ from pydantic_core import to_json
 from rich.cells import cell_len
 
 from runnable.clock import Clock
-from runnable.lines import last_state, settled, split, visible
+from runnable.exceptions import visible
+from runnable.lines import last_state, settled, split
 from runnable.records import Record
 from runnable.terminal import terminal
 from runnable.terminal.picture import MAX_ROWS, Picture

@@ -19,6 +19,7 @@ from runnable.defaults import STALL_SECONDS
 from runnable.exceptions import DefinitionError, ExecutionFailedError, GraphError
 from runnable.graph import SUCCESS, Graph
 from runnable.model import Definition
+from runnable.names import check_label
 from runnable.nodes import FailNode, SuccessNode
 from runnable.opening import Opening
 from runnable.runlog import RunLog
@@ -57,6 +58,11 @@ class _PipelineBase(Definition):
     description: str = ""
 
     _graph: Graph = PrivateAttr()
+
+    @field_validator("name")
+    @classmethod
+    def _can_be_stored(cls, name: str) -> str:
+        return check_label(name, "pipeline")
 
     @field_validator("steps")
     @classmethod

@@ -8,7 +8,7 @@ import reprlib
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
-from types import TracebackType
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from pydantic_core import from_json, to_json
@@ -19,7 +19,13 @@ from runnable.binding import Bound
 from runnable.blocking import in_store_thread
 from runnable.capture import ROUTER
 from runnable.clock import Clock, instant
-from runnable.exceptions import SecretLeakError, StepTimeoutError
+from runnable.exceptions import (
+    SecretLeakError,
+    StepTimeoutError,
+    first_line,
+    message_of,
+    visible,
+)
 from runnable.masking import Masker
 from runnable.parameters import JsonParameter, Parameter
 from runnable.plugins import load
@@ -261,7 +267,7 @@ class BaseTaskType(TaskSettings, ABC):
         began: float,
     ) -> Attempt:
         run, masker = scope.run, scope.run.masker
-        error.__traceback__ = _users_own(error.__traceback__)
+        _show_users_own(error)
         if masker:
             masker.mask_exception(error)
         will_retry = False
@@ -269,10 +275,14 @@ class BaseTaskType(TaskSettings, ABC):
             try:
                 will_retry = self.retryable(error)
             except Exception as broken:
-                error.add_note(f"retry_on of the step failed, so it is not tried again: {broken}")
+                reason = visible(first_line(broken))
+                with suppress(Exception):  # a frozen dataclass takes no notes
+                    error.add_note(
+                        f"retry_on of the step failed, so it is not tried again: {reason}"
+                    )
         message = message_of(error)
         duration = run.clock.elapsed(began)
-        trace = "".join(traceback.format_exception(error))
+        trace = _trace_of(error)
         if masker:
             message, trace = masker.mask(message), masker.mask(trace)
         message, trace = (
@@ -290,26 +300,29 @@ class BaseTaskType(TaskSettings, ABC):
         return Attempt({}, (), inputs, error, will_retry, duration)
 
 
-def _users_own(trace: TracebackType | None) -> TracebackType | None:
-    """A traceback from the user's first frame on; the whole, if none is the user's."""
-    own = trace
+def _show_users_own(error: BaseException) -> None:
+    """Let the traceback begin with the user's first frame; it stays if none is the user's."""
+    own = error.__traceback__
     while own is not None and own.tb_frame.f_globals.get("__name__", "").startswith("runnable."):
         own = own.tb_next
-    return own or trace
+    if own is not None:
+        # Not by assignment, which a frozen dataclass refuses.
+        BaseException.with_traceback(error, own)
 
 
-def message_of(error: BaseException) -> str:
-    """What an error says, or its type if it says nothing; lone surrogates as escapes."""
+def _trace_of(error: BaseException) -> str:
     try:
-        text = str(error)
-    except Exception:
-        text = ""
-    return (text or type(error).__name__).encode("utf-8", "backslashreplace").decode()
+        return "".join(traceback.format_exception(error))
+    except Exception as broken:  # groups nested deeper than Python can walk, for one
+        return f"{first_line(error)}\n(its traceback cannot be written: {first_line(broken)})\n"
 
 
 def cut(text: str, limit: int) -> str:
-    """The text, cut with a mark so that it is at most `limit` bytes and the mark."""
-    if len(text) * 4 <= limit:
+    """The text, cut with a mark so that it is at most `limit` bytes and the mark.
+
+    Lone surrogates are in it as escapes.
+    """
+    if len(text) <= limit and text.isascii():
         return text
     encoded = text.encode("utf-8", "backslashreplace")
     if len(encoded) <= limit:

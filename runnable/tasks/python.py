@@ -6,9 +6,9 @@ import asyncio
 import hashlib
 import importlib
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Generator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import CancelledError, Future
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import cached_property, lru_cache, partial
 from threading import get_ident
 from types import CodeType
@@ -92,7 +92,7 @@ class PythonTaskType(BaseTaskType):
             return await self._stream_sync(function, arguments, scope)
         caller = self._caller(scope)
         if caller is None:
-            with _on_the_loop(scope):
+            with _OnTheLoop(scope):
                 result = function(*arguments.args, **arguments.kwargs)
         else:
             work = partial(function, *arguments.args, **arguments.kwargs)
@@ -153,7 +153,7 @@ class PythonTaskType(BaseTaskType):
     async def _drain(self, chunks: Iterator[object], value: Gathered, scope: Scope) -> None:
         try:
             while True:
-                with _on_the_loop(scope):
+                with _OnTheLoop(scope):
                     chunk = next(chunks, _END)
                 if chunk is _END:
                     break
@@ -271,16 +271,22 @@ def _meaning(code: CodeType) -> str:
     return f"{code.co_code!r} {code.co_names} {code.co_varnames} {constants}"
 
 
-@contextmanager
-def _on_the_loop(scope: Scope) -> Generator[None, None, None]:
+class _OnTheLoop:
     """While a sync function runs on the loop's own thread, and so holds up everything else."""
-    run = scope.run
-    run.is_blocked = True
-    try:
-        with SIGNALS.reaching(run.thread):
-            yield
-    finally:
-        run.is_blocked = False
+
+    __slots__ = ("_reaching", "_run")
+
+    def __init__(self, scope: Scope) -> None:
+        self._run = scope.run
+        self._reaching = SIGNALS.reaching(scope.run.thread)
+
+    def __enter__(self) -> None:
+        self._run.is_blocked = True
+        self._reaching.__enter__()
+
+    def __exit__(self, *raised: object) -> None:
+        self._reaching.__exit__(None, None, None)
+        self._run.is_blocked = False
 
 
 class _Left:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 from runnable import defaults
 from runnable.capture import ROUTER
-from runnable.lines import last_state, settled, visible
+from runnable.exceptions import visible
+from runnable.lines import last_state, settled
 from runnable.scope import CURRENT
 from runnable.terminal.claims import Children, ReadingStdin
 from runnable.terminal.progress import Progress

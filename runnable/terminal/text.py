@@ -8,7 +8,7 @@ from typing import Final
 
 from rich.cells import get_character_cell_size
 
-from runnable.lines import visible
+from runnable.exceptions import visible
 
 _AS_EMOJI: Final = "\N{VARIATION SELECTOR-16}"
 

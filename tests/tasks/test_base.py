@@ -12,11 +12,12 @@ import pytest
 from runnable import AsyncPipeline, AsyncPythonTask, ExecutionFailedError, Pipeline, PythonTask
 from runnable.binding import Bound
 from runnable.events import TaskCompletedEvent, TaskErrorEvent, TaskStartedEvent
+from runnable.exceptions import message_of
 from runnable.parameters import JsonParameter, Parameter
 from runnable.records import Record
 from runnable.scope import CURRENT, Scope
 from runnable.tasks import AsyncPythonTaskType, BaseTaskType, PythonTaskType
-from runnable.tasks.base import cut, message_of
+from runnable.tasks.base import cut
 
 
 class Shout(BaseTaskType):

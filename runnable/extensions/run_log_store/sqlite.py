@@ -28,8 +28,9 @@ from runnable.kinds import CHUNKS, CONTROL_KINDS
 from runnable.records import Record
 from runnable.store import Append, BaseRunLogStore, Lease, Owner, RunRecord, RunSummary, Verb
 
-BLOB_PART_BYTES: Final = 4 * defaults.MIB
-"""A blob is written in transactions of so much, so that it holds up no other writer for long."""
+BLOB_PART_BYTES: Final = 512 * defaults.KIB
+"""A blob is written in transactions of so much, of which SQLite holds two copies meanwhile, so that
+it holds up no other writer for long."""
 DELETE_ROWS: Final = 256
 """Chunks are deleted in transactions of so many rows."""
 

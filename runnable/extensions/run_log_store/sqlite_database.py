@@ -374,8 +374,10 @@ class Database:
             except OSError as error:
                 raise sqlite_files.failure(self.path, "it cannot be made", error) from error
             found = sqlite_files.check_file(self.path)
+        sqlite_files.check_log(self.path)
         connection = self._open(busy_seconds)
         sqlite_schema.check(connection, self.path)
+        sqlite_files.check_log(self.path)  # which somebody else may have made meanwhile
         if found is None:
             raise self._moved("was deleted")
         self._inode, self._device, self._size = found.st_ino, found.st_dev, found.st_size

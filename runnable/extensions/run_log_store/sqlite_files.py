@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import secrets
 import stat
 from contextlib import suppress
 from functools import lru_cache
@@ -23,12 +24,14 @@ NETWORK_FILE_SYSTEMS: Final = frozenset(
 
 
 MOUNTS: Final = Path("/proc/self/mounts")
+LOG_SUFFIXES: Final = ("-wal", "-shm", "-journal")
 
 
 def prepare_folder(path: Path) -> Path:
     """Make the folder of a database, or check that it can be trusted.
 
-    A folder that is made here is closed to other users and ignored by git.
+    A folder that is made here is closed to other users and ignored by git, and so is one that has
+    the name of ours.
 
     Args:
         path: The database, absolute.
@@ -37,15 +40,21 @@ def prepare_folder(path: Path) -> Path:
         The path of the database with no symbolic link in it.
 
     Raises:
-        StoreError: If the folder is a symbolic link, is no folder, belongs to another user, cannot
-            be made, or lies on a network file system.
+        StoreError: If the folder is a symbolic link, is no folder, belongs to another user, may be
+            written by all users, cannot be made, or lies on a network file system.
     """
     folder = path.parent
+    if not _can_exist(path):
+        raise StoreError(
+            repr(str(path)),
+            "it has a null character or half of a character in its name, so it cannot exist",
+            "Set another path for the run-log store.",
+        )
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        is_new = _make(folder)
-        _check_folder(path, folder)
-        if is_new or folder.name == defaults.STORE_FOLDER:
+        is_ours = _make(folder) or folder.name == defaults.STORE_FOLDER
+        _check_folder(path, folder, is_ours=is_ours)
+        if is_ours:
             _ignore(folder)
         real = Path(os.path.realpath(folder)) / path.name
     except OSError as error:
@@ -58,7 +67,7 @@ def check_file(path: Path) -> os.stat_result | None:
     """What is known of the database's file, or None if there is none.
 
     Raises:
-        StoreError: If it is a symbolic link, no file, empty, or another user's.
+        StoreError: If it is a symbolic link, no file, empty, another user's, or has a second name.
     """
     try:
         found = path.lstat()
@@ -75,6 +84,12 @@ def check_file(path: Path) -> os.stat_result | None:
     if not stat.S_ISREG(found.st_mode):
         raise StoreError(str(path), "it is not a file", "Move it, or name another path.")
     _check_owner(path, "it", found)
+    if found.st_nlink > 1 and _links(path, found) < path.lstat().st_nlink:
+        raise StoreError(
+            str(path),
+            "it has a second name (a hard link), under which it would have another log",
+            "Make a copy of it under this name (cp it, and mv the copy over it).",
+        )
     if found.st_size == 0:
         raise StoreError(
             str(path),
@@ -84,8 +99,25 @@ def check_file(path: Path) -> os.stat_result | None:
     return found
 
 
-def make_file(path: Path) -> None:
-    """Make an empty file that only this user may read.
+def check_log(path: Path) -> None:
+    """See that what SQLite keeps beside the database was made by this user.
+
+    Raises:
+        StoreError: If somebody else has put a file, or a link, in its place.
+    """
+    for suffix in LOG_SUFFIXES:
+        beside = path.with_name(path.name + suffix)
+        with suppress(FileNotFoundError):
+            found = beside.lstat()
+            if not stat.S_ISREG(found.st_mode) or found.st_nlink > 1:
+                raise StoreError(
+                    str(path), f"{beside.name} beside it is a link, or no file", "Remove that."
+                )
+            _check_owner(path, f"{beside.name} beside it", found)
+
+
+def make_file(path: Path, content: bytes = b"") -> None:
+    """Make a file that only this user may read.
 
     Raises:
         OSError: If it is there already, or cannot be made.
@@ -93,6 +125,7 @@ def make_file(path: Path) -> None:
     handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
     try:
         os.fchmod(handle, 0o600)  # whatever the umask took away
+        os.write(handle, content)
     finally:
         os.close(handle)
 
@@ -170,13 +203,31 @@ def file_system(path: Path, mounts: str) -> str:
     return found
 
 
+def half_made(path: Path) -> Path:
+    """A name for the file until it is complete."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+
+
+def _links(path: Path, found: os.stat_result) -> int:
+    """How many names it has in its folder: its own, and of a process that is just making it."""
+    own = f".{path.name}."
+    names = [entry for entry in os.scandir(path.parent) if entry.name.startswith(own)]
+    return 1 + sum(entry.inode() == found.st_ino for entry in names)
+
+
+def _can_exist(path: Path) -> bool:
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
+
+
 def _make(folder: Path) -> bool:
     """Make it if it is not there; whether it was made."""
     try:
         folder.mkdir(mode=0o700)
     except FileExistsError:
         return False
-    folder.chmod(0o700)  # whatever the umask took away
     return True
 
 
@@ -185,11 +236,10 @@ def _ignore(folder: Path) -> None:
     ignored = folder / ".gitignore"
     if not os.path.lexists(ignored):
         with suppress(FileExistsError):
-            make_file(ignored)
-            ignored.write_text("*\n")
+            make_file(ignored, b"*\n")
 
 
-def _check_folder(path: Path, folder: Path) -> None:
+def _check_folder(path: Path, folder: Path, *, is_ours: bool) -> None:
     found = folder.lstat()
     if stat.S_ISLNK(found.st_mode):
         raise StoreError(
@@ -202,6 +252,14 @@ def _check_folder(path: Path, folder: Path) -> None:
             str(path), f"{folder} is a file and not a folder", "Move it, or name another path."
         )
     _check_owner(path, f"its folder {folder}", found)
+    if is_ours and stat.S_IMODE(found.st_mode) != 0o700:
+        folder.chmod(0o700)
+    elif found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX and not is_ours:
+        raise StoreError(
+            str(path),
+            f"every user may write in its folder {folder}, and so put another file in its place",
+            "Take that from them (chmod o-w), or name a folder of your own.",
+        )
 
 
 def _check_owner(path: Path, what: str, found: os.stat_result) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import secrets
 from pathlib import Path
 from typing import Final
 
 from runnable.exceptions import StoreError
 from runnable.extensions.run_log_store.sqlite_connection import Connection, connect
-from runnable.extensions.run_log_store.sqlite_files import make_file, publish
+from runnable.extensions.run_log_store.sqlite_files import half_made, make_file, publish
 
 APPLICATION_ID: Final = 0x52756E73
 """`Runs`, in the header of the file."""
@@ -50,7 +49,7 @@ def create(path: Path) -> None:
         OSError: If the file cannot be made.
         apsw.Error: If SQLite cannot write it.
     """
-    made = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    made = half_made(path)
     make_file(made)
     try:
         connection = connect(str(made))
