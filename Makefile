@@ -6,7 +6,7 @@ MADE := $(VENV)/.made
 CHECKED := $(VENV)/.check
 PATHS := runnable tests examples benchmarks
 
-.PHONY: help demo test trust simulate check fix bench bench-peers clean
+.PHONY: help demo test trust simulate soak check fix bench bench-peers clean
 
 help:  ## Print what can be done
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ trust: $(MADE)  ## Prove in full what is promised: crashes, owners, signals, pre
 
 simulate: $(MADE)  ## Simulate runs through faults: make simulate SEEDS=20000 FIRST=0
 	$(BIN)/python -m pytest tests/trust/test_simulation.py -k three -s --timeout 0 --seeds $(or $(SEEDS),20000) --first-seed $(or $(FIRST),0)
+
+soak: $(MADE)  ## Let a process live long, and see what it holds: make soak MINUTES=120 SEED=0
+	$(BIN)/python -m tests.trust.soak --minutes $(or $(MINUTES),120) --seed $(or $(SEED),0)
 
 bench: $(MADE)  ## Measure the budgets, beside the bare limits
 	$(BIN)/python -m benchmarks

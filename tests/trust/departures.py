@@ -4,19 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
-import threading
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
-from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import anyio
 from pydantic import JsonValue
-from pydantic_core import from_json
 
 from runnable import (
     AsyncPipeline,
@@ -26,24 +20,9 @@ from runnable import (
     Stub,
     current,
 )
-from runnable.blocking import in_store_thread
-from runnable.config import load_store
-from runnable.exceptions import RunNotFoundError
-from runnable.kinds import END_STATUS
-from runnable.records import Record
-from runnable.store import Owner
 
 EXPECTED: dict[str, JsonValue] = {"plan": [1, 2], "text": "1 2 3 4 ", "answer": 8, "size": 9}
 """What comes of the pipeline, however often it is left and gone on with."""
-POOLS = {
-    "runnable-worker": 64,
-    "runnable-store": 16,
-    "runnable-leases": 1,
-    "runnable-checkpoints": 1,
-}
-"""The threads that a process keeps, and how many at most."""
-STORE_FILES = 11
-"""Descriptors of a database: of 5 connections, the file and its log, and the log's index once."""
 CLEANING = 0.01
 """Seconds that each `finally` of it waits."""
 
@@ -344,88 +323,3 @@ AT_EVENTS: dict[str, AtEvent] = {
         scope_cancelled_between,
     )
 }
-
-
-def journal_of(run_id: str) -> list[Record]:
-    """All records of a run; none if it was never begun."""
-    try:
-        return list(load_store("").read(run_id))
-    except RunNotFoundError:
-        return []
-
-
-def check_end(run_id: str) -> str:
-    """The journal of a run that was left has one end, its last record; gives its kind."""
-    records = journal_of(run_id)
-    if not records:
-        return ""
-    kinds = [record.kind for record in records]
-    assert kinds[-1] in ("pipeline_cancelled", "pipeline_completed"), (run_id, kinds)
-    assert sum(kind in END_STATUS for kind in kinds) == 1, (run_id, kinds)
-    seqs = [(record.seq, record.last) for record in records]
-    assert all(one[1] + 1 == two[0] for one, two in pairwise(seqs)), run_id
-    return kinds[-1]
-
-
-def check_finished(left: Left) -> None:
-    """Each body that has begun has ended, and its `finally` was left to end."""
-    assert (left.begun, left.disturbed) == (left.finished, 0)
-
-
-def until_free(run_id: str) -> None:
-    """Wait until nobody holds the run: its lease waits for a function that goes on in a thread."""
-    deadline = time.monotonic() + 20
-    while load_store("").lease(run_id, Owner.current(), "look").live:
-        assert time.monotonic() < deadline, f"{run_id} is still held"
-        time.sleep(0.001)
-
-
-async def check_resumable(left: Left, run_id: str, end: str) -> None:
-    """Resuming it comes to what it would have come to."""
-    if end == "pipeline_cancelled":
-        await in_store_thread(until_free, run_id)
-        run = await left.pipeline.execute(resume=run_id)
-        assert (run.status, run.parameters) == ("success", EXPECTED), run_id
-
-
-def fill_caches() -> None:
-    """Fill the parser's cache of short strings: 16,384 places, which would look like a leak."""
-    for number in range(200_000):
-        from_json(b'"%060d"' % number)
-
-
-class Holdings:
-    """What a process holds: threads, descriptors, children."""
-
-    def __init__(self) -> None:
-        names = sorted(thread.name for thread in threading.enumerate())
-        self.pools = {pool: sum(name.startswith(pool) for name in names) for pool in POOLS}
-        self.threads = [name for name in names if not name.startswith(tuple(POOLS))]
-        files = _descriptors()
-        self.of_store = [name for name in files if ".runnable/runs.db" in name]
-        self.descriptors = sorted(name for name in files if name not in self.of_store)
-        self.children = _children()
-
-    def check(self, before: Holdings) -> None:
-        """No more than before; the pools of the process stay within their limits."""
-        assert all(count <= POOLS[pool] for pool, count in self.pools.items()), self.pools
-        assert self.threads == before.threads
-        assert len(self.of_store) <= STORE_FILES, self.of_store
-        assert self.descriptors == before.descriptors
-        assert self.children == before.children
-
-
-def _descriptors() -> list[str]:
-    found: list[str] = []
-    for entry in os.listdir("/proc/self/fd"):
-        with suppress(OSError):  # the one that listed them
-            found.append(os.readlink(f"/proc/self/fd/{entry}"))
-    return [name.partition("[")[0] if name.startswith("socket:") else name for name in found]
-
-
-def _children() -> list[str]:
-    return [
-        child
-        for task in Path("/proc/self/task").iterdir()
-        for child in (task / "children").read_text().split()
-    ]

@@ -21,18 +21,13 @@ from runnable.config import load_store
 from runnable.extensions.run_log_store.buffered import BufferedRunLogStore
 from runnable.store import Append
 from runnable.testing.virtual import Timeline, VirtualLoop
-from tests.trust.departures import (
-    AT_EVENTS,
-    AT_MOMENTS,
-    AtEvent,
-    Departure,
+from tests.trust.departures import AT_EVENTS, AT_MOMENTS, AtEvent, Departure, Left, loop_ends
+from tests.trust.holdings import (
     Holdings,
-    Left,
     check_end,
     check_finished,
     check_resumable,
     fill_caches,
-    loop_ends,
 )
 
 SECONDS = 0.1

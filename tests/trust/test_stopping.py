@@ -6,7 +6,6 @@ import os
 import random
 import shutil
 import signal
-import socket
 import statistics
 import subprocess
 import sys
@@ -14,20 +13,18 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager, suppress
-from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 import runnable
-from runnable.config import load_store
 from runnable.events import PipelineCancelledEvent
 from runnable.extensions.run_log_store.sqlite import SQLiteRunLogStore
 from runnable.extensions.run_log_store.sqlite_connection import connect, transaction
 from runnable.records import Record
 from runnable.signals import TERM_SECONDS
-from tests.trust import stopping_app, stopping_program
+from tests.trust import stopping_program
 from tests.trust.stopping_program import EXPECTED, ON_THREADS, RUN_ID
 
 ROOT = Path(runnable.__file__).parent.parent
@@ -35,8 +32,8 @@ PATIENCE = 40.0
 """Seconds after which what should have happened will not; nothing waits that long by intent."""
 SECONDS = 20.0
 """From SIGTERM to the exit, at most."""
-TYPICAL = 0.2
-"""The same, for half of all processes."""
+WRITTEN = 0.1
+"""From SIGTERM to the end in the journal, for half of all processes."""
 AT_ONCE = 1.0
 """From the second signal to the exit, at most; the kernel needs a few milliseconds."""
 MOMENTS, MOMENTS_IN_FULL = 10, 50
@@ -219,6 +216,7 @@ def test_sigterm_at_any_moment_ends_the_run_in_time(
     count = (MOMENTS_IN_FULL if full else MOMENTS) // (3 if first else 1)
     lines, randomness = lines_of(start, kind, own_folder / "whole"), random.Random(f"{kind}{first}")
     took: list[float] = []
+    written: list[float] = []
     ends: list[str] = []
     for number in range(count):
         folder = own_folder / str(number)
@@ -226,7 +224,7 @@ def test_sigterm_at_any_moment_ends_the_run_in_time(
         # From the second line on, the first step's: before it there is no run to be cancelled.
         process.lines(2 + (lines - 3) * number // count - first)
         time.sleep(randomness.choice(DELAYS))
-        began = time.monotonic()
+        began, sent = time.monotonic(), time.time()
         process.send(signal.SIGTERM)
         stopped = process.wait(began)
         end = journal_in(folder)[-1]
@@ -239,17 +237,20 @@ def test_sigterm_at_any_moment_ends_the_run_in_time(
             [told] = end.events()
             assert isinstance(told, PipelineCancelledEvent)
             assert told.reason == "the process got SIGTERM"
+            written.append(told.timestamp.timestamp() - sent)
             run = resume(kind, "all", folder)
             assert {name: run.parameters[name] for name in EXPECTED} == EXPECTED
         took.append(stopped.seconds)
         ends.append(end.kind)
     print(
         f"{kind}, {'process 1' if first else 'a process'}: {count} moments, "
-        f"{ends.count('pipeline_cancelled')} cancelled; SIGTERM to exit: "
-        f"median {1000 * statistics.median(took):.0f} ms, all {1000 * max(took):.0f} ms"
+        f"{ends.count('pipeline_cancelled')} cancelled; from SIGTERM to the end in the journal: "
+        f"median {1000 * statistics.median(written):.0f} ms, all {1000 * max(written):.0f} ms; "
+        f"to the exit: median {1000 * statistics.median(took):.0f} ms, "
+        f"all {1000 * max(took):.0f} ms"
     )
     assert ends.count("pipeline_cancelled") >= count * 0.8
-    assert statistics.median(took) <= TYPICAL
+    assert statistics.median(written) <= WRITTEN
     assert max(took) <= SECONDS
 
 
@@ -298,13 +299,19 @@ def test_one_signal_ends_a_run_that_waits(
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("what", ["deaf", "slow_to_clean", "deaf_function"])
-@pytest.mark.parametrize("kind", ["sync", "async"])
+@pytest.mark.parametrize(
+    ("kind", "what"),
+    [
+        ("sync", "deaf"),
+        ("sync", "slow_to_clean"),
+        ("sync", "deaf_function"),  # on a thread it holds up nothing: one signal is enough
+        ("async", "deaf"),
+        ("async", "slow_to_clean"),
+    ],
+)
 def test_the_second_signal_ends_the_process_at_once_whatever_its_step_does(
     start: Start, kind: str, what: str, number: signal.Signals, first: bool, own_folder: Path
 ) -> None:
-    if kind == "async" and what == "deaf_function":
-        what = "deaf"  # a function on a thread holds up nothing: the first signal is enough
     process = start(kind, what, first=first)
     process.until(f"begin {what}")
     process.send(number)
@@ -371,80 +378,3 @@ def test_sigterm_ends_a_process_in_time_although_its_store_is_held(
         assert stopped.status == 143
         assert stopped.seconds <= SECONDS
     assert resume("sync", "interrupted", own_folder).status == "success"
-
-
-class Server:
-    """The app, served by uvicorn in a process of its own."""
-
-    def __init__(self, folder: Path, graceful: int) -> None:
-        listening = socket.create_server(("127.0.0.1", 0))
-        self.port: int = listening.getsockname()[1]
-        command = [sys.executable, "-m", "uvicorn", "tests.trust.stopping_app:app"]
-        options = ["--fd", str(listening.fileno()), "--timeout-graceful-shutdown", str(graceful)]
-        self.process = subprocess.Popen(
-            [*command, *options],
-            cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
-            pass_fds=[listening.fileno()],
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        listening.close()
-        self._connections: list[HTTPConnection] = []
-
-    def ask(self, verb: str, path: str) -> HTTPResponse:
-        """A response, of which nothing but the head was read."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
-        self._connections.append(connection)
-        connection.request(verb, path)
-        response = connection.getresponse()
-        assert response.status == 200
-        return response
-
-    def close(self) -> None:
-        """End it, however it stands."""
-        self.process.kill()
-        self.process.wait()
-        if self.process.stderr is not None:
-            self.process.stderr.close()
-        for connection in self._connections:
-            connection.close()
-
-
-def read_until(response: HTTPResponse, event: str) -> None:
-    """Read to the event of that type."""
-    while (line := response.readline()) != f"event: {event}\n".encode():
-        assert line
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_server_that_is_told_to_shut_down_ends_its_runs_and_readers_in_its_grace(
-    number: signal.Signals, own_folder: Path
-) -> None:
-    (own_folder / "runnable-config.yaml").write_text(CONFIGURATION)
-    server = Server(own_folder, graceful=1)
-    try:
-        streams = [server.ask("POST", f"/stream/streamed-{n}") for n in range(3)]
-        for stream in streams:
-            read_until(stream, "task_chunk")
-        server.ask("POST", "/leave/left-going").read()
-        attached = [server.ask("GET", f"/attach/{run}") for run in ("streamed-0", "left-going")]
-        for reader in attached:
-            read_until(reader, "task_chunk")
-        began = time.monotonic()
-        server.process.send_signal(number)
-        _, error = server.process.communicate(timeout=PATIENCE)
-        took = time.monotonic() - began
-    finally:
-        server.close()
-    print(f"{number.name}: uvicorn with 5 readers ended after {took:.2f} s, 1 s of it its grace")
-    assert took <= 1 + AT_ONCE
-    assert "never retrieved" not in error
-    assert "was destroyed" not in error
-    for run_id in ("streamed-0", "streamed-1", "streamed-2", "left-going"):
-        store = load_store("")
-        assert list(store.read(run_id))[-1].kind == "pipeline_cancelled"
-        run = runnable.Pipeline(name="app", steps=stopping_app.build(0.0).steps).execute(
-            resume=run_id
-        )
-        assert run.parameters == {"text": "0 1 2 3 4 "}
