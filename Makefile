@@ -6,7 +6,7 @@ MADE := $(VENV)/.made
 CHECKED := $(VENV)/.check
 PATHS := runnable tests examples benchmarks docs/generate.py
 
-.PHONY: help demo test trust simulate check fix docs bench bench-peers clean
+.PHONY: help demo test trust simulate soak check fix docs bench bench-peers clean
 
 help:  ## Print what can be done
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -46,6 +46,9 @@ simulate: $(MADE)  ## Simulate runs through faults: make simulate SEEDS=20000 FI
 
 docs: $(MADE)  ## Write the reference pages that are made from the code
 	$(BIN)/python docs/generate.py
+
+soak: $(MADE)  ## Let a process live long, and see what it holds: make soak MINUTES=120 SEED=0
+	$(BIN)/python -m tests.trust.soak --minutes $(or $(MINUTES),120) --seed $(or $(SEED),0)
 
 bench: $(MADE)  ## Measure the budgets, beside the bare limits
 	$(BIN)/python -m benchmarks

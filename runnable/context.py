@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Generator
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from pydantic_core import to_json
 
@@ -92,9 +92,8 @@ class AsyncPipelineContext:
         self.services: Services
         self.run_id: str = ""
         self._outcome: Outcome | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._task: _Life | None = None
         self._tracing: Tracing | None = None
-        self._living = False
         self._end_early = ""
         """Why it was to end while it was still being opened."""
 
@@ -145,8 +144,7 @@ class AsyncPipelineContext:
         """End the run early; call it on the run's loop."""
         if not self._run.cancelled and not self._journal.ended:
             self._run.cancelled = reason
-            # A task that has not begun would never end the run: it looks when it begins.
-            if self._task is not None and self._living:
+            if self._task is not None and not self._task.is_swept:
                 self._task.cancel(reason)
 
     def cancel_from_anywhere(self, reason: str) -> None:
@@ -173,13 +171,13 @@ class AsyncPipelineContext:
                 raise cancelled from None
             raise
         self._set_up(opened, reader)
-        if cancelled is not None or self._end_early:
-            self.cancel(self._end_early or "whoever started it was cancelled")
-        self._task = asyncio.create_task(
+        self._task = _Life(
             self._live(),
             name=f"runnable run {self.run_id}",
             context=None if tracing is None else tracing.context(),
         )
+        if cancelled is not None or self._end_early:
+            self.cancel(self._end_early or "whoever started it was cancelled")
         if cancelled is not None:
             await self.see_through(self._task, "")
             raise cancelled
@@ -224,10 +222,9 @@ class AsyncPipelineContext:
         """The life of the run, in its own task: walk, say how it ended, close."""
         executor = self.services.pipeline_executor
         scope = Scope(self._run, dict(self._opened.parameters), inline=executor.inline)
-        self._living = True
         ROUTER.enter(CURRENT.get)
         try:
-            if self._run.cancelled:
+            if (self._task is not None and self._task.begins_cancelled()) or self._run.cancelled:
                 raise asyncio.CancelledError(self._run.cancelled)
             with WAKING.by_signals():
                 self._outcome = await Engine(executor).walk(self.dag, scope)
@@ -314,6 +311,31 @@ class AsyncPipelineContext:
         history = self._opened.history
         records = told if history is not None else [self._opened.first, *told]
         return RunLog.put_off(records, history, store.get_blob, self.services.pickler.loads)
+
+
+class _Life(asyncio.Task[None]):
+    """The asyncio task of a run.
+
+    When a loop is shut down, all its tasks are cancelled, and so a run both itself and by its
+    reader: the second cancel would disturb what the first has brought to an end.
+    """
+
+    _has_begun = _is_cancelled_early = False
+    is_swept = False
+    """The loop's shutdown has cancelled it."""
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Cancel; one that has not begun would never end its run, so it looks when it begins."""
+        self.is_swept = self.is_swept or not self.get_loop().is_running()
+        if self._has_begun:
+            return super().cancel(msg)
+        self._is_cancelled_early = not self.done()
+        return self._is_cancelled_early
+
+    def begins_cancelled(self) -> bool:
+        """It begins; whether it is to end at once."""
+        self._has_begun = True
+        return self._is_cancelled_early
 
 
 class PipelineContext:

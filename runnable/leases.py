@@ -70,8 +70,9 @@ class LeaseKeeper:
         self._held: dict[str, list[Held]] = {}
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
-        self._orphans: set[tuple[str, str, int]] = set()
-        """(store, run, epoch) of leases that could not be given back, because the store failed."""
+        self._orphans: dict[tuple[str, str, int], float] = {}
+        """(store, run, epoch) of leases that could not be given back, because the store failed;
+        and when they have surely expired."""
         self._wakes = 0.0
         """When the thread looks again; a lease that is due later need not wake it."""
 
@@ -122,16 +123,18 @@ class LeaseKeeper:
 
     def orphan(self, held: Held) -> None:
         """Nobody here runs under that lease any more, and the store cannot be told now."""
+        now = time.monotonic()
         with self._changed:
-            self._orphans.add((held.store.where, held.run_id, held.epoch))
+            for orphan, expired in [*self._orphans.items()]:
+                if expired < now:
+                    del self._orphans[orphan]
+            orphan = (held.store.where, held.run_id, held.epoch)
+            self._orphans[orphan] = now + 2 * held.store.lease_seconds
 
     def adopt(self, run_id: str, store: BaseRunLogStore, epoch: int) -> bool:
         """Whether such a lease is an orphan of this process, which may be given back now."""
         with self._changed:
-            orphan = (store.where, run_id, epoch)
-            is_one = orphan in self._orphans
-            self._orphans.discard(orphan)
-            return is_one
+            return self._orphans.pop((store.where, run_id, epoch), None) is not None
 
     def find(self, run_id: str, store: BaseRunLogStore) -> Held | None:
         """The lease that this process holds on a run of that store."""

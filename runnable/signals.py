@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from types import FrameType
 from typing import Any, Final
 
+TERM_SECONDS: Final = 18.0
+"""A process that is still ending its runs so long after SIGTERM ends without them."""
 _DEFAULTS: Final = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 
 
@@ -18,6 +23,7 @@ class Signals:
 
     def __init__(self) -> None:
         self._replaced: dict[signal.Signals, Any] = {}
+        self._limit: threading.Timer | None = None
         self._forget()
 
     def _forget(self) -> None:
@@ -27,6 +33,8 @@ class Signals:
         """What cancels a run, and whether SIGINT does."""
         self.caught: signal.Signals | None = None
         """The signal that is ending the runs."""
+        self._passed_on = False
+        """A Ctrl-C went on to `asyncio.run`, which cancels its main task."""
         self.inline = False
         """Whether a user's sync function runs on the main thread, which a cancel cannot reach."""
 
@@ -62,10 +70,12 @@ class Signals:
 
     def _enter(self, cancel: Callable[[str], None], sigint: bool) -> None:
         if not self._cancels:
-            self.caught = None
+            self.caught, self._passed_on = None, False
         # For each run anew: a notebook puts Python's own back before each cell.
         for number, default in _DEFAULTS.items():
-            if signal.getsignal(number) == default and (sigint or number != signal.SIGINT):
+            found = signal.getsignal(number)
+            is_pythons = found == default or _is_of_asyncio(found)
+            if is_pythons and (sigint or number != signal.SIGINT):
                 self._replaced[number] = signal.signal(number, self._handle)
         self._cancels.append((cancel, sigint))
 
@@ -75,6 +85,9 @@ class Signals:
         caught = self.caught
         if not self._cancels:
             self._put_back()
+            if self._limit is not None:
+                self._limit.cancel()
+                self._limit = None
         elif not any(by_sigint for _, by_sigint in self._cancels):
             self._put_back(signal.SIGINT)
             self.caught = None if caught is signal.SIGINT else caught
@@ -87,17 +100,40 @@ class Signals:
             if handler is not None and signal.getsignal(number) == self._handle:
                 signal.signal(number, handler)
 
-    def _handle(self, number: int, _: FrameType | None) -> None:
-        again, self.caught = self.caught is not None, signal.Signals(number)
-        if again:
-            self._put_back()
-            os.kill(os.getpid(), number)
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        caught = signal.Signals(number)
+        if self.caught is not None or self._passed_on:
+            self._end(caught)
             return
+        replaced = self._replaced.get(caught)
+        if replaced is not None and _is_of_asyncio(replaced):
+            self._passed_on = True
+            replaced(number, frame)
+            return
+        self.caught = caught
+        if caught is signal.SIGTERM:
+            self._end_in_time()
         for cancel, by_sigint in self._cancels:
-            if by_sigint or self.caught is not signal.SIGINT:
-                cancel(f"the process got {self.caught.name}")
+            if by_sigint or caught is not signal.SIGINT:
+                cancel(f"the process got {caught.name}")
         if self.inline:
             raise KeyboardInterrupt
+
+    def _end(self, number: signal.Signals) -> None:
+        """End the process by that signal; an interactive one is interrupted, as Python does it."""
+        self._put_back()
+        if number is signal.SIGINT and (hasattr(sys, "ps1") or sys.flags.interactive):
+            raise KeyboardInterrupt
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
+        # Process 1 of a container ignores a signal that has no handler.
+        os._exit(128 + number)
+
+    def _end_in_time(self) -> None:
+        """End the process although a step or a store keeps it, before a supervisor kills it."""
+        self._limit = threading.Timer(TERM_SECONDS, os._exit, [128 + signal.SIGTERM])
+        self._limit.daemon = True
+        self._limit.start()
 
     def reaching(self, thread: int) -> AbstractContextManager[None]:
         """Let a signal interrupt a sync function that runs on that thread, the main one."""
@@ -119,6 +155,14 @@ class _Reaching:
 
     def __exit__(self, *raised: object) -> None:
         self._signals.inline = self._outer
+
+
+def _is_of_asyncio(handler: object) -> bool:
+    """Whether `asyncio.run` has put it there, whose second Ctrl-C waits for all tasks to end."""
+    if not isinstance(handler, partial):
+        return False
+    asyncios = getattr(asyncio.Runner, "_on_sigint", None)
+    return asyncios is not None and getattr(handler.func, "__func__", None) is asyncios
 
 
 SIGNALS: Final = Signals()

@@ -108,3 +108,15 @@ def test_who_watches_is_told_when_the_run_is_given_up(keeper: LeaseKeeper, run_i
     keeper.drop(held)
     assert told == [()]
     assert not keeper.watch(held, told.append)
+
+
+def test_a_lease_that_could_not_be_given_back_is_forgotten_when_it_has_expired(
+    keeper: LeaseKeeper, run_id: str
+) -> None:
+    expired, lasting = BufferedRunLogStore(lease=1e-9), BufferedRunLogStore(lease=60)
+    for number, store in enumerate((expired, lasting)):
+        held = keeper.hold(store, f"{run_id}-{number}", 1, Holder())
+        keeper.orphan(held)
+        keeper.drop(held)
+    assert not keeper.adopt(f"{run_id}-0", expired, 1)
+    assert keeper.adopt(f"{run_id}-1", lasting, 1)

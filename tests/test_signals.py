@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import threading
 from collections.abc import Iterator
@@ -42,7 +43,10 @@ def test_sigterm_ends_with_the_status_of_a_shell(signals: Signals):
     assert reasons == ["the process got SIGTERM"]
 
 
-def test_the_second_signal_is_pythons_own_again(signals: Signals):
+def test_the_second_ctrl_c_interrupts_a_session_at_once(
+    signals: Signals, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("sys.ps1", ">>> ", raising=False)
     with pytest.raises(KeyboardInterrupt), signals.handled(lambda reason: None):
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
@@ -114,6 +118,38 @@ def test_a_handler_that_somebody_sets_meanwhile_stays(signals: Signals):
     with signals.handled(lambda reason: None):
         signal.signal(signal.SIGTERM, own)
     assert signal.getsignal(signal.SIGTERM) is own
+
+
+def test_the_handler_of_asyncio_cancels_its_main_task_and_is_put_back(signals: Signals):
+    reasons: list[str] = []
+    handlers: list[object] = []
+
+    async def main() -> None:
+        handlers.append(signal.getsignal(signal.SIGINT))
+        try:
+            with signals.handled(reasons.append):
+                signal.raise_signal(signal.SIGINT)
+                await asyncio.Event().wait()
+        finally:
+            handlers.append(signal.getsignal(signal.SIGINT))
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(main())
+    assert handlers[0] is handlers[1]
+    assert handlers[0] is not signal.default_int_handler
+    assert reasons == []
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_nothing_is_left_of_the_limit_of_a_process_that_ends(signals: Signals):
+    before = threading.active_count()
+    with pytest.raises(SystemExit), signals.handled(lambda reason: None):
+        signal.raise_signal(signal.SIGTERM)
+        assert threading.active_count() == before + 1
+    for thread in threading.enumerate():
+        if isinstance(thread, threading.Timer):
+            thread.join(10)
+    assert threading.active_count() == before
 
 
 def test_on_another_thread_nothing_changes(signals: Signals):

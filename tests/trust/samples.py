@@ -1,0 +1,125 @@
+"""What a process holds over time, and what may be said of it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import sys
+import threading
+import time
+from array import array
+from pathlib import Path
+from typing import Final, TextIO
+
+import apsw
+
+from tests.trust.trend import Point, Trend, medians, trend_of
+
+MIB_AN_HOUR: Final = 1.0
+"""How much more memory an hour may take."""
+BLOCK_BYTES: Final = 128
+"""What a block of Python's memory takes, about; those of up to 512 bytes are counted."""
+MANY: Final = 8
+"""Measurements from which on a trend says something."""
+
+
+class Series:
+    """Measurements of one thing; they take the same memory however many they are, but for 16 bytes.
+
+    Args:
+        at: When it began, by the monotonic clock.
+    """
+
+    def __init__(self, at: float) -> None:
+        self._began, self._at, self._values = at, array("d"), array("d")
+
+    def add(self, value: float) -> None:
+        """One more, taken now."""
+        self._at.append(time.monotonic() - self._began)
+        self._values.append(value)
+
+    def after(self, seconds: float) -> list[Point]:
+        """Those that were taken so many seconds after the beginning, or later."""
+        points = zip(self._at, self._values, strict=True)
+        return [Point(at, value) for at, value in points if at >= seconds]
+
+
+class Samples:
+    """What was measured, and when."""
+
+    def __init__(self) -> None:
+        self.began = time.monotonic()
+        self.resident = Series(self.began)
+        """MiB, each second."""
+        self.blocks = Series(self.began)
+        """Blocks of Python's memory in use; like all below while no run is live."""
+        self.objects = Series(self.began)
+        self.database = Series(self.began)
+        """MiB that SQLite has in use."""
+        self.descriptors = Series(self.began)
+        self.threads = Series(self.began)
+        self.tasks = Series(self.began)
+
+    def take_resident(self) -> None:
+        """Measure what changes all the time."""
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        self.resident.add(pages * os.sysconf("SC_PAGESIZE") / 2**20)
+
+    def take_quiet(self) -> None:
+        """Measure what is left when nothing runs."""
+        gc.collect()
+        self.blocks.add(sys.getallocatedblocks())
+        self.objects.add(len(gc.get_objects()))
+        self.database.add(apsw.memory_used() / 2**20)
+        self.descriptors.add(len(os.listdir("/proc/self/fd")))
+        self.threads.add(threading.active_count())
+        self.tasks.add(len(asyncio.all_tasks()))
+
+
+def report(samples: Samples, seconds: float, out: TextIO) -> list[str]:
+    """Say what was measured; gives what is wrong with it."""
+    warm = max(0.3 * seconds, min(30.0, seconds / 2))
+    wrong: list[str] = []
+    for name, series in (
+        ("descriptors", samples.descriptors),
+        ("threads", samples.threads),
+        ("asyncio tasks", samples.tasks),
+    ):
+        points = series.after(warm)
+        values = [point.value for point in points]
+        if values:
+            print(
+                f"{name}: {values[0]:.0f} … {values[-1]:.0f}, at most {max(values):.0f}", file=out
+            )
+            if len(values) >= MANY and trend_of(points).low > 0:
+                wrong.append(f"{name} grow")
+    hours = (seconds - warm) / 3600
+    for name, unit, points in (
+        ("resident memory", 1.0, medians(samples.resident.after(warm), 5)),
+        ("Python's blocks", BLOCK_BYTES / 2**20, samples.blocks.after(warm)),
+        ("objects of the collector", 0.0, samples.objects.after(warm)),
+        ("SQLite's memory", 1.0, samples.database.after(warm)),
+    ):
+        if len(points) < MANY:
+            print(f"{name}: too few measurements after the warm-up to say anything", file=out)
+            continue
+        trend = trend_of(points)
+        print(f"{name}: {points[0].value:,.1f}, then {trend}{_verdict(trend, unit)}", file=out)
+        if unit and trend.low * unit > MIB_AN_HOUR:
+            wrong.append(f"{name} grow by more than {MIB_AN_HOUR} MiB an hour")
+    print(f"(over {60 * hours:.1f} minutes, after {warm:.0f} s of warm-up)", file=out)
+    return wrong
+
+
+def _verdict(trend: Trend, unit: float) -> str:
+    """What may be concluded about the bound."""
+    if not unit:
+        return ""
+    low, high = trend.low * unit, trend.high * unit
+    shown = "" if unit == 1.0 else f", so {low:+.2f} to {high:+.2f} MiB"
+    if high <= MIB_AN_HOUR:
+        return f"{shown}: within {MIB_AN_HOUR:.0f} MiB an hour"
+    if low > MIB_AN_HOUR:
+        return f"{shown}: more than {MIB_AN_HOUR:.0f} MiB an hour"
+    return f"{shown}: too short to tell from {MIB_AN_HOUR:.0f} MiB an hour"
