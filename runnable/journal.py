@@ -204,6 +204,10 @@ class Journal:
 
     def lease_lost(self, error: LeaseLostError) -> None:
         """Called by the thread that keeps the leases."""
+        self.fail_from_thread(error)
+
+    def fail_from_thread(self, error: StoreError) -> None:
+        """`fail`, called by a thread of a store."""
         self._writer.from_thread(self.fail, error)
 
     def asked_to_cancel(self, reason: str) -> None:
