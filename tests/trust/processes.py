@@ -43,7 +43,8 @@ class Process:
     def _listen(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            self._lines.put(json.loads(line))
+            if line.startswith(b"{"):  # else somebody has printed it
+                self._lines.put(json.loads(line))
         self._lines.put(None)
 
     def say(self, **order: Any) -> None:
