@@ -26,8 +26,8 @@ from runnable.exceptions import RunNotFoundError, StoreError
 from runnable.extensions.run_log_store.sqlite import SQLiteRunLogStore
 from runnable.following import follow_records
 from runnable.records import Record
-from runnable.store import Append, Owner
-from runnable.testing.store_samples import create, record
+from runnable.store import Append
+from runnable.testing.store_samples import create, dead_process, record
 from tests.trust import pressing as program
 from tests.trust.processes import processes
 
@@ -244,8 +244,7 @@ def real_runs(folder: Path, store: SQLiteRunLogStore) -> None:
             await pipeline.execute({"fail": True, "size": 10}, run_id="failed")
 
     asyncio.run(main())
-    dead = Owner("here", 1, "1", "another boot")
-    lease = create(store, "interrupted", owner=dead)
+    lease = create(store, "interrupted", owner=dead_process())
     store.append([Append(lease, 1, [record(seq) for seq in range(2, 60)])])
 
 
