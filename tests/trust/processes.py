@@ -32,6 +32,7 @@ class Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environ,
+            start_new_session=True,
             **options,
         )
         self.pid = self._process.pid
@@ -87,8 +88,8 @@ class Process:
         os.kill(self.pid, signal.SIGCONT)
 
     def close(self) -> None:
-        """End it, and leave nothing of it."""
-        self._process.kill()
+        """End it, and what it has forked, and leave nothing of it."""
+        os.killpg(self.pid, signal.SIGKILL)
         self._process.communicate()
 
 
