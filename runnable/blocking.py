@@ -12,6 +12,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Generator
 from queue import SimpleQueue
 from typing import Any, Final, Generic, Protocol, TypeVar
 
+from runnable.forking import end_child
+
 T = TypeVar("T")
 
 PLAYED: Final = contextvars.ContextVar[Callable[[Callable[[], None]], None] | None](
@@ -111,10 +113,12 @@ class Call(Generic[T]):
 
     def make(self, context: contextvars.Context, function: Callable[[], T]) -> None:
         """Make the call, in the thread."""
+        process = os.getpid()
         try:
             self._value = context.run(function)
         except BaseException as error:
             self._error = error
+        end_child(process, self._error)
         self._ended = True
         if self._then is not None:
             self._then()

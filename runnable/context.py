@@ -32,7 +32,6 @@ from runnable.reading import OnDisconnect, Reading
 from runnable.runlog import RunLog
 from runnable.scope import CURRENT, Run, Scope
 from runnable.signals import SIGNALS
-from runnable.store import BaseRunLogStore
 from runnable.stream import Stream
 from runnable.tasks.base import cut, previews
 from runnable.telemetry import Tracing
@@ -44,6 +43,7 @@ if TYPE_CHECKING:
     from runnable.graph import Graph
     from runnable.pickler import BasePickler
     from runnable.secrets import BaseSecrets
+    from runnable.store import BaseRunLogStore
 
 logger = logging.getLogger(defaults.LOGGER_NAME)
 
@@ -194,20 +194,20 @@ class AsyncPipelineContext:
         journal.reader = reader
         if reader is not None:
             reader.put([opened.first], 1)
-        self._run = self._make_run(opened, store)
+        self._run = self._make_run(opened)
 
     def _open(self) -> tuple[Services, Opened]:
         services = self._load_services()
         return services, self.opening.open(self.dag, services, self.clock, self._tracing)
 
-    def _make_run(self, opened: Opened, store: BaseRunLogStore) -> Run:
+    def _make_run(self, opened: Opened) -> Run:
         run_id, executor = self.run_id, self.services.pipeline_executor
         return Run(
             run_id=run_id,
             sink=self._journal,
             clock=self.clock,
             pickler=self.services.pickler,
-            put_blob=lambda data: store.put_blob(run_id, data),
+            put_blob=self._put_blob,
             tag=opened.tag,
             secrets=opened.secrets,
             masker=Masker(opened.secrets) or None,
@@ -217,6 +217,15 @@ class AsyncPipelineContext:
             echo=executor.echo,
             tracing=self._tracing,
         )
+
+    def _put_blob(self, data: bytes) -> str:
+        """Put a value beside the journal; called on a store's thread."""
+        try:
+            return self.services.run_log_store.put_blob(self.run_id, data)
+        except StoreError as error:
+            # No failure of the step whose value it is: as with an append, the run ends.
+            self._journal.fail_from_thread(error)
+            raise
 
     async def _live(self) -> None:
         """The life of the run, in its own task: walk, say how it ended, close."""

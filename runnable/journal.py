@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -13,6 +14,7 @@ from runnable import defaults
 from runnable.blocking import STORES, Call
 from runnable.clock import Clock, iso
 from runnable.exceptions import LeaseLostError, StoreError
+from runnable.forking import left_to_the_parent
 from runnable.kinds import CHUNKS, END_STATUS
 from runnable.leases import KEEPER
 from runnable.records import Batch, Head, Record
@@ -213,6 +215,10 @@ class Journal:
 
     def lease_lost(self, error: LeaseLostError) -> None:
         """Called by the thread that keeps the leases."""
+        self.fail_from_thread(error)
+
+    def fail_from_thread(self, error: StoreError) -> None:
+        """`fail`, called by a thread of a store."""
         self._writer.from_thread(self.fail, error)
 
     def asked_to_cancel(self, reason: str) -> None:
@@ -451,6 +457,13 @@ class Writer:
         if self._dirty:
             self._flush()
 
+    def leave_to_the_parent(self) -> None:
+        """In a child that was forked while runs were live: append nothing more to any of them."""
+        for journal in self._journals:
+            journal.error = journal.error or left_to_the_parent(journal.run_id)
+        self._journals.clear()
+        self._dirty.clear()
+
     def _as_store_error(self, error: Exception) -> StoreError:
         """What an append raised; a plug-in may raise anything."""
         if isinstance(error, StoreError):
@@ -476,3 +489,12 @@ def _is_deep() -> bool:
 
 _WRITERS: Final[dict[tuple[asyncio.AbstractEventLoop, str], Writer]] = {}
 """(loop, store) → the writer of the runs that are live there; gone with the last of them."""
+
+
+def _leave_to_the_parent() -> None:
+    for writer in _WRITERS.values():
+        writer.leave_to_the_parent()
+    _WRITERS.clear()
+
+
+os.register_at_fork(after_in_child=_leave_to_the_parent)

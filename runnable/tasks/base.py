@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import reprlib
 import traceback
 from abc import ABC, abstractmethod
@@ -26,6 +27,7 @@ from runnable.exceptions import (
     message_of,
     visible,
 )
+from runnable.forking import end_child
 from runnable.masking import Masker
 from runnable.parameters import JsonParameter, Parameter
 from runnable.plugins import load
@@ -193,13 +195,17 @@ class BaseTaskType(TaskSettings, ABC):
 
     async def _called(self, arguments: Bound, scope: Scope) -> tuple[object, dict[str, Parameter]]:
         """Call, as the current scope, with what it prints captured; then match what it returned."""
-        token = CURRENT.set(scope)
+        token, process = CURRENT.set(scope), os.getpid()
         try:
             if self.timeout is None:
                 result = await self.call(arguments, scope)
             else:
                 result = await self._call_in_time(arguments, scope, self.timeout)
+            end_child(process, None)
             return result, self.outputs(result, scope)
+        except BaseException as error:
+            end_child(process, error)
+            raise
         finally:
             CURRENT.reset(token)
             ROUTER.finish(scope)

@@ -1,4 +1,4 @@
-"""A durable run is killed, at every kind of moment of its life, and resumed."""
+"""A durable run is killed, at a hundred moments of its life, and resumed."""
 
 from __future__ import annotations
 
@@ -56,11 +56,20 @@ class Point:
 
 POINTS = [
     # Every other one stands still at its line; the rest are somewhere between two.
-    *(Point("async", n, 5 * (n % 12 == 6)) for n in range(0, ASYNC_LINES + 1, 6)),
-    *(Point("sync", n, 3 * (n % 12 == 6)) for n in range(0, SYNC_LINES + 1, 6)),
-    *(Point("async", commit=n, before=True) for n in range(1, 44, 4)),
-    *(Point("sync", commit=n, before=False) for n in range(1, 44, 4)),
+    *(Point("async", n, 5 * (n % 10 == 5)) for n in range(0, ASYNC_LINES + 1, 5)),
+    *(Point("sync", n, 3 * (n % 8 == 4)) for n in range(0, SYNC_LINES + 1, 4)),
+    *(Point("async", commit=n, before=True) for n in range(1, 50, 3)),
+    *(Point("sync", commit=n, before=False) for n in range(1, 47, 3)),
 ]
+FEW = 6
+"""One of so many is enough where the proof is not asked for in full."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Every point, or a few of each kind."""
+    if "point" in metafunc.fixturenames:
+        points = POINTS if metafunc.config.getoption("--full") else POINTS[::FEW]
+        metafunc.parametrize("point", points, ids=str)
 
 
 @pytest.fixture
@@ -183,7 +192,6 @@ def finish(folder: Path, kind: str) -> dict[str, Any]:
     return found
 
 
-@pytest.mark.parametrize("point", POINTS, ids=str)
 def test_a_killed_run_goes_on_where_its_journal_ends(
     point: Point, folder: Path, undisturbed: dict[str, Any]
 ) -> None:
@@ -217,7 +225,10 @@ def test_the_points_are_spread_over_a_whole_life(folder: Path) -> None:
     assert len(told.lines) == ASYNC_LINES
     assert told.events == wire(journal(folder))
     assert kinds.count(CHUNKS) > program.STEPS / 2, "no commit falls into the middle of a stream"
-    assert len(POINTS) >= 50
+    assert len(POINTS) == 100
+    assert {(one.kind, one.before) for one in POINTS[::FEW]} == {
+        (one.kind, one.before) for one in POINTS
+    }
 
 
 def test_the_points_of_the_sync_kind_are_spread_too(folder: Path) -> None:

@@ -36,6 +36,11 @@ class Connection(Protocol):
         """Whether a transaction is open."""
         ...
 
+    @property
+    def system_errno(self) -> int:
+        """What the operating system said to the last file operation that failed."""
+        ...
+
     def execute(
         self, statements: str, bindings: Sequence[object] | Mapping[str, object] | None = None
     ) -> Rows:

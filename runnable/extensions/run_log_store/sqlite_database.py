@@ -124,7 +124,7 @@ class Database:
         except apsw.BusyError:
             return None
         except FAILURES as error:
-            raise store_error(self.path, error) from error
+            raise store_error(self.path, error, seat.connection) from error
         finally:
             seat.lock.release()
             self._writing.release()
@@ -199,8 +199,8 @@ class Database:
                 self._check_version(connection)
                 yield connection
         except FAILURES as error:
-            connection = None
-            raise store_error(self.path, error) from error
+            failed, connection = connection, None
+            raise store_error(self.path, error, failed) from error
         finally:
             with self._pool:
                 self._reading -= 1
@@ -341,7 +341,7 @@ class Database:
                 if time.monotonic() > deadline:
                     raise store_error(self.path, error) from error
             except FAILURES as error:
-                raise store_error(self.path, error) from error
+                raise store_error(self.path, error, seat.connection) from error
             time.sleep(random.uniform(pause / 2, pause))
             pause = min(2 * pause, LONGEST_PAUSE)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Final
 
@@ -9,14 +10,27 @@ import apsw
 
 from runnable.exceptions import StoreError
 from runnable.extensions.run_log_store import sqlite_files
+from runnable.extensions.run_log_store.sqlite_connection import Connection
 from runnable.extensions.run_log_store.sqlite_schema import damaged
 
 FAILURES: Final = (apsw.Error, UnicodeDecodeError)
 """What SQLite may raise; the latter where a damaged text is read."""
 
 
-def store_error(path: Path, error: apsw.Error | UnicodeDecodeError) -> StoreError:
-    """The error for what SQLite refused."""
+_NO_MORE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""A disk, a quota, or a limit of a file's size; SQLite calls the latter two an I/O error."""
+
+
+def store_error(
+    path: Path, error: apsw.Error | UnicodeDecodeError, connection: Connection | None = None
+) -> StoreError:
+    """The error for what SQLite refused.
+
+    Args:
+        path: The database.
+        error: What was raised.
+        connection: By which connection; it knows what the operating system said.
+    """
     where = str(path)
     match error:
         case apsw.BusyError() | apsw.LockedError():
@@ -34,7 +48,9 @@ def store_error(path: Path, error: apsw.Error | UnicodeDecodeError) -> StoreErro
             return damaged(path, "a text in it is not UTF-8")
         case apsw.FullError():
             return _full(path)
-        case apsw.IOError() if sqlite_files.is_full(path):
+        case apsw.IOError() if sqlite_files.is_full(path) or (
+            connection is not None and connection.system_errno in _NO_MORE
+        ):
             return _full(path)
         case apsw.IOError():
             return StoreError(where, f"it cannot be read or written ({error})", temporary=True)
@@ -53,6 +69,7 @@ def _full(path: Path) -> StoreError:
     return StoreError(
         str(path),
         "there is no space left",
-        f"Make room ({sqlite_files.free_space(path)}), and go on: resume the run if it has ended.",
+        f"Make room ({sqlite_files.free_space(path)}), or raise the quota or the limit of a file's "
+        f"size, and go on: resume the run if it has ended.",
         full=True,
     )
