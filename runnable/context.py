@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 from pydantic_core import to_json
 
 from runnable import defaults
-from runnable.blocking import STORES, iterate_beside, outlive, run_to_end
+from runnable.beside import iterate_beside
+from runnable.blocking import STORES, outlive, run_to_end
 from runnable.capture import ROUTER
 from runnable.clock import Clock
 from runnable.engine import Engine

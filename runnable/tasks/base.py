@@ -19,7 +19,7 @@ from runnable.binding import Bound
 from runnable.blocking import in_store_thread
 from runnable.capture import ROUTER
 from runnable.clock import Clock, instant
-from runnable.exceptions import SecretLeakError, StepTimeoutError
+from runnable.exceptions import ProcessTraceback, SecretLeakError, StepTimeoutError
 from runnable.masking import Masker
 from runnable.parameters import JsonParameter, Parameter
 from runnable.plugins import load
@@ -261,7 +261,8 @@ class BaseTaskType(TaskSettings, ABC):
         began: float,
     ) -> Attempt:
         run, masker = scope.run, scope.run.masker
-        error.__traceback__ = _users_own(error.__traceback__)
+        afar = isinstance(error.__cause__, ProcessTraceback)
+        error.__traceback__ = None if afar else users_own(error.__traceback__)
         if masker:
             masker.mask_exception(error)
         will_retry = False
@@ -290,7 +291,7 @@ class BaseTaskType(TaskSettings, ABC):
         return Attempt({}, (), inputs, error, will_retry, duration)
 
 
-def _users_own(trace: TracebackType | None) -> TracebackType | None:
+def users_own(trace: TracebackType | None) -> TracebackType | None:
     """A traceback from the user's first frame on; the whole, if none is the user's."""
     own = trace
     while own is not None and own.tb_frame.f_globals.get("__name__", "").startswith("runnable."):
