@@ -35,6 +35,7 @@ from runnable.stream import Stream
 from runnable.tasks.base import cut, message_of, previews
 from runnable.telemetry import Tracing
 from runnable.waking import WAKING, on_kernels_thread
+from runnable.watching import WATCH
 
 if TYPE_CHECKING:
     from runnable.executor import BasePipelineExecutor
@@ -221,7 +222,7 @@ class AsyncPipelineContext:
         try:
             if self._run.cancelled:
                 raise asyncio.CancelledError(self._run.cancelled)
-            with WAKING.by_signals():
+            with WAKING.by_signals(), WATCH.over(self._run):
                 self._outcome = await Engine(executor).walk(self.dag, scope)
             self._record_end(self._outcome, scope)
         except (asyncio.CancelledError, KeyboardInterrupt) as error:
