@@ -55,9 +55,12 @@ class _Watched:
         """
         task, used = asyncio.current_task(self.loop), self._cpu_seconds()
         worked, self._used = used - self._used, used
-        if now - since > BLOCKED_SECONDS / 2:
-            self._task, self._turned = task, True
-            return task is not None and worked >= BLOCKED_SECONDS
+        unseen = now - since
+        if unseen >= BLOCKED_SECONDS + _LOOK_SECONDS and worked >= unseen / 4:
+            self._task = task
+            return task is not None
+        if unseen > 2 * BLOCKED_SECONDS:
+            self._turned = True
         if task is None or task is not self._task or self._turned:
             self._task, self._since = task, now
             if task is not None:  # a loop that waits is not woken

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
+from runnable.encoding import type_name
 from runnable.exceptions import (
     ProcessDiedError,
     ProcessTraceback,
@@ -147,12 +148,13 @@ def packed(
 
 def _culprit(arguments: Bound) -> str:
     """The first argument that cannot be pickled."""
-    for name, value in arguments.used.items():
+    by_place = [(f"number {place}", value) for place, value in enumerate(arguments.args, 1)]
+    for name, value in (*by_place, *arguments.kwargs.items()):
         try:
             pickle.dumps(value)
         except Exception:
-            return f"The argument {name!r}, of the type {type(value).__name__!r},"
-    return "One of the arguments"
+            return f"Its argument {name}, of the type {type_name(type(value))!r},"
+    return "Its function"
 
 
 async def call_in_process(
