@@ -126,7 +126,7 @@ class Child:
         try:
             await asyncio.wait([reading, self._exited], return_when=asyncio.FIRST_COMPLETED)
         finally:
-            if not reading.done():
+            if not reading.done() and self._loop.is_running():
                 reading.cancel()
         with suppress(ConnectionError):
             if reading.done():
@@ -151,6 +151,8 @@ class Child:
         Args:
             patience: Seconds in which it may end by itself before.
         """
+        if not self._loop.is_running():  # it went away with whoever waits here
+            self.kill()
         if self._killed:
             return
         ending = asyncio.ensure_future(self._end(patience))

@@ -8,8 +8,8 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, Final, cast
 
@@ -35,18 +35,20 @@ class _Watched:
         self.loop, self.thread = loop, thread
         self.runs: dict[Run, set[str]] = {}
         """Each live run, and the steps of it that were named."""
-        self._task: asyncio.Task[Any] | None = None
+        self._at: tuple[asyncio.Task[Any], Scope | None] | None = None
+        """The task that the loop is at, and the step."""
         self._turned = True
         self._since = 0.0
         clock_of = getattr(time, "pthread_getcpuclockid", None)  # not on every system
         self._clock: int | None = None if clock_of is None else clock_of(thread)
         self._used = self._cpu_seconds()
 
-    def look(self, now: float, since: float) -> bool:
-        """Whether one step of one task has held the loop for too long.
+    def look(self, now: float, since: float) -> None:
+        """Warn of a step that has held the loop for too long.
 
         A task makes one step in a turn of the loop, so the same task before the loop has got to
-        what was scheduled meanwhile is at the same step.
+        what was scheduled meanwhile is at the same step of its own; as that may be several steps
+        of a pipeline, one after the other, those are told apart too.
 
         Args:
             now: The time, in seconds.
@@ -55,19 +57,30 @@ class _Watched:
         """
         task, used = asyncio.current_task(self.loop), self._cpu_seconds()
         worked, self._used = used - self._used, used
+        if task is None:  # a loop that waits is not woken
+            self._at = None
+            return
+        frames = self._frames()
+        at, before = (task, _scope_of(task, frames)), self._at
         unseen = now - since
         if unseen >= BLOCKED_SECONDS + _LOOK_SECONDS and worked >= unseen / 4:
-            self._task = task
-            return task is not None
-        if unseen > 2 * BLOCKED_SECONDS:
-            self._turned = True
-        if task is None or task is not self._task or self._turned:
-            self._task, self._since = task, now
-            if task is not None:  # a loop that waits is not woken
+            self._name(*at, frames)
+        elif self._turned or at != before or unseen > 2 * BLOCKED_SECONDS:
+            self._at, self._since = at, now
+            if self._turned:
                 self._turned = False
                 self._schedule()
-            return False
-        return now - self._since >= BLOCKED_SECONDS
+        elif now - self._since >= BLOCKED_SECONDS:
+            self._name(*at, frames)
+
+    def _frames(self) -> list[FrameType]:
+        """Those of the loop's thread, from the inmost on."""
+        frame = sys._current_frames().get(self.thread)  # pyright: ignore[reportPrivateUsage]
+        frames: list[FrameType] = []
+        while frame is not None:
+            frames.append(frame)
+            frame = frame.f_back
+        return frames
 
     def _cpu_seconds(self) -> float:
         """What the loop's thread has used of the processor; nothing once it has ended."""
@@ -79,30 +92,23 @@ class _Watched:
             return 0.0
 
     def _schedule(self) -> None:
-        try:
+        with suppress(RuntimeError):  # closed
             self.loop.call_soon_threadsafe(self._turn)
-        except RuntimeError:  # closed
-            self._task = None
 
     def _turn(self) -> None:
         self._turned = True
-        self._task = None
 
-    def name_step(self) -> None:
+    def _name(self, task: asyncio.Task[Any], scope: Scope | None, frames: list[FrameType]) -> None:
         """Warn, in the step's own log, of where it is stuck; once per step and run."""
-        task = self._task
-        frame = sys._current_frames().get(self.thread)  # pyright: ignore[reportPrivateUsage]
-        if task is None or frame is None or asyncio.current_task(self.loop) is not task:
-            return
-        frames = list(_outwards(frame))
-        scope = _scope_of(task, frames)
         if scope is None or scope.closed or scope.run.is_blocked or _is_debugged(frames):
             return
         named = self.runs.get(scope.run)
         if named is None or scope.name in named:
             return
-        named.add(scope.name)
-        scope.warn(_sentence(scope, frames))
+        text = _sentence(scope, frames)
+        if asyncio.current_task(self.loop) is task:  # else it went on while it was looked at
+            named.add(scope.name)
+            scope.warn(text)
 
 
 class LoopWatch:
@@ -156,17 +162,10 @@ class LoopWatch:
                 loops = list(self._loops.values())
             now = time.monotonic()
             for watched in loops:
-                if watched.look(now, looked):
-                    watched.name_step()
+                watched.look(now, looked)
             looked = now
-            del loops
+            del loops, watched
             time.sleep(_LOOK_SECONDS)
-
-
-def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
-    while frame is not None:
-        yield frame
-        frame = frame.f_back
 
 
 def _scope_of(task: asyncio.Task[Any], frames: list[FrameType]) -> Scope | None:

@@ -148,8 +148,9 @@ def packed(
 
 def _culprit(arguments: Bound) -> str:
     """The first argument that cannot be pickled."""
-    by_place = [(f"number {place}", value) for place, value in enumerate(arguments.args, 1)]
-    for name, value in (*by_place, *arguments.kwargs.items()):
+    by_place = ((f"number {place}", value) for place, value in enumerate(arguments.args, 1))
+    named: list[tuple[str, object]] = [*by_place, *arguments.kwargs.items()]
+    for name, value in named:
         try:
             pickle.dumps(value)
         except Exception:

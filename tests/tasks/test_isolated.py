@@ -206,12 +206,12 @@ async def test_a_run_can_be_resumed_at_such_a_step():
     ]
     pipeline = AsyncPipeline(steps=steps)
     with pytest.raises(ExecutionFailedError):
-        await pipeline.execute(run_id="left", parameters={"x": 1, "status": 4})
+        await pipeline.execute(run_id="dies-twice", parameters={"x": 1, "status": 4})
     with pytest.raises(ExecutionFailedError) as raised:
-        await pipeline.execute(resume="left")
+        await pipeline.execute(resume="dies-twice")
     assert type(raised.value.__cause__) is ProcessDiedError
     run = await AsyncPipeline(steps=[steps[0], step(afar.double)]).execute(
-        resume="left", force=True
+        resume="dies-twice", force=True
     )
     assert [attempt.attempt for attempt in run.steps["s"].attempts] == [1, 2, 3]
 
