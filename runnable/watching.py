@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import sys
 import threading
@@ -153,19 +154,22 @@ class LoopWatch:
                     del self._loops[run.loop]
 
     def _serve(self) -> None:
-        looked = time.monotonic()
+        looked = math.inf
         while True:
-            with self._changed:
-                while not self._loops:
-                    self._changed.wait()
-                    looked = time.monotonic()
-                loops = list(self._loops.values())
-            now = time.monotonic()
-            for watched in loops:
-                watched.look(now, looked)
-            looked = now
-            del loops, watched
+            looked = self._look_at_all(looked)
             time.sleep(_LOOK_SECONDS)
+
+    def _look_at_all(self, looked: float) -> float:
+        """Look at each loop, once there is one, and give the time; nothing of them is kept here."""
+        with self._changed:
+            while not self._loops:
+                self._changed.wait()
+                looked = math.inf
+            loops = list(self._loops.values())
+        now = time.monotonic()
+        for watched in loops:
+            watched.look(now, looked)
+        return now
 
 
 def _scope_of(task: asyncio.Task[Any], frames: list[FrameType]) -> Scope | None:
