@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 import os
 import sys
 import threading
@@ -42,28 +41,24 @@ class _Watched:
         self._since = 0.0
         clock_of = getattr(time, "pthread_getcpuclockid", None)  # not on every system
         self._clock: int | None = None if clock_of is None else clock_of(thread)
-        self._used = self._cpu_seconds()
+        self._used, self._looked = self._cpu_seconds(), time.monotonic()
 
-    def look(self, now: float, since: float) -> None:
+    def look(self, now: float) -> None:
         """Warn of a step that has held the loop for too long.
 
         A task makes one step in a turn of the loop, so the same task before the loop has got to
         what was scheduled meanwhile is at the same step of its own; as that may be several steps
-        of a pipeline, one after the other, those are told apart too.
-
-        Args:
-            now: The time, in seconds.
-            since: When the loop was looked at last. If that is long ago, the process stood still,
-                or the loop's thread was at work in C and let no other thread look.
+        of a pipeline, one after the other, those are told apart too. If the last look is long ago,
+        the loop's thread was at work in C and let no other look, or the process stood still.
         """
         task, used = asyncio.current_task(self.loop), self._cpu_seconds()
         worked, self._used = used - self._used, used
+        unseen, self._looked = now - self._looked, now
         if task is None:  # a loop that waits is not woken
             self._at = None
             return
         frames = self._frames()
         at, before = (task, _scope_of(task, frames)), self._at
-        unseen = now - since
         if unseen >= BLOCKED_SECONDS + _LOOK_SECONDS and worked >= unseen / 4:
             self._name(*at, frames)
         elif self._turned or at != before or unseen > 2 * BLOCKED_SECONDS:
@@ -154,22 +149,19 @@ class LoopWatch:
                     del self._loops[run.loop]
 
     def _serve(self) -> None:
-        looked = math.inf
         while True:
-            looked = self._look_at_all(looked)
+            self._look_at_all()
             time.sleep(_LOOK_SECONDS)
 
-    def _look_at_all(self, looked: float) -> float:
-        """Look at each loop, once there is one, and give the time; nothing of them is kept here."""
+    def _look_at_all(self) -> None:
+        """Look at each loop, once there is one; nothing of them is kept here."""
         with self._changed:
             while not self._loops:
                 self._changed.wait()
-                looked = math.inf
             loops = list(self._loops.values())
         now = time.monotonic()
         for watched in loops:
-            watched.look(now, looked)
-        return now
+            watched.look(now)
 
 
 def _scope_of(task: asyncio.Task[Any], frames: list[FrameType]) -> Scope | None:
