@@ -59,8 +59,8 @@ class _Watched:
             return
         frames = self._frames()
         at, before = (task, _scope_of(task, frames)), self._at
-        if unseen >= BLOCKED_SECONDS + _LOOK_SECONDS and worked >= unseen / 4:
-            self._name(*at, frames)
+        if unseen >= BLOCKED_SECONDS + _LOOK_SECONDS and worked >= BLOCKED_SECONDS / 2:
+            self._name(*at, frames, is_over=True)
         elif self._turned or at != before or unseen > 2 * BLOCKED_SECONDS:
             self._at, self._since = at, now
             if self._turned:
@@ -94,14 +94,24 @@ class _Watched:
     def _turn(self) -> None:
         self._turned = True
 
-    def _name(self, task: asyncio.Task[Any], scope: Scope | None, frames: list[FrameType]) -> None:
-        """Warn, in the step's own log, of where it is stuck; once per step and run."""
+    def _name(
+        self,
+        task: asyncio.Task[Any],
+        scope: Scope | None,
+        frames: list[FrameType],
+        *,
+        is_over: bool = False,
+    ) -> None:
+        """Warn, in the step's own log, of where it is stuck; once per step and run.
+
+        If that is over, the step ends as soon as this thread waits for anything, as for a file.
+        """
         if scope is None or scope.closed or scope.run.is_blocked or _is_debugged(frames):
             return
         named = self.runs.get(scope.run)
         if named is None or scope.name in named:
             return
-        text = _sentence(scope, frames)
+        text = _sentence(scope, frames, with_lines=not is_over)
         if asyncio.current_task(self.loop) is task:  # else it went on while it was looked at
             named.add(scope.name)
             scope.warn(text)
@@ -150,8 +160,11 @@ class LoopWatch:
 
     def _serve(self) -> None:
         while True:
+            began = time.monotonic()
             self._look_at_all()
-            time.sleep(_LOOK_SECONDS)
+            # A look that took long was itself held up, by what the next one is to see.
+            if time.monotonic() - began < _LOOK_SECONDS:
+                time.sleep(_LOOK_SECONDS)
 
     def _look_at_all(self) -> None:
         """Look at each loop, once there is one; nothing of them is kept here."""
@@ -183,9 +196,16 @@ def _is_debugged(frames: list[FrameType]) -> bool:
     return any(frame.f_trace is not None for frame in frames)
 
 
-def _sentence(scope: Scope, frames: list[FrameType]) -> str:
-    places = ((frame, frame.f_lineno) for frame in _users_own(frames))
-    stack = "".join(traceback.StackSummary.extract(places).format()).rstrip("\n")
+def _sentence(scope: Scope, frames: list[FrameType], *, with_lines: bool) -> str:
+    own = _users_own(frames)
+    if with_lines:
+        places = traceback.StackSummary.extract((frame, frame.f_lineno) for frame in own)
+    else:
+        codes = ((frame.f_code, frame.f_lineno) for frame in own)
+        places = traceback.StackSummary.from_list(
+            [(code.co_filename, line, code.co_name, "") for code, line in codes]
+        )
+    stack = "".join(places.format()).rstrip("\n")
     return (
         f"Step {scope.path!r} has blocked the event loop for over {BLOCKED_SECONDS:g} s, and "
         f"everything else on it stands still. Await what takes so long, or move it into a "
