@@ -8,10 +8,11 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from queue import SimpleQueue
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
+from runnable.exceptions import ThreadsHeldError
 from runnable.forking import end_child
 
 T = TypeVar("T")
@@ -29,7 +30,8 @@ class Workers:
     """Daemon threads, started when needed, that call functions for event loops.
 
     A daemon thread does not hold up the end of the process: a function that never returns must not
-    either.
+    either. A thread whose call was left is held until the function ends; if all of them are, a
+    call is refused, since it might wait for ever.
 
     Args:
         name: What the threads are called.
@@ -43,14 +45,26 @@ class Workers:
     def _forget(self) -> None:
         """Begin without threads, as a child does after a fork."""
         self._below: Workers | None = None
-        self._work: deque[Callable[[], None]] = deque()
+        self._work: deque[tuple[Callable[[], None], Call[Any] | None]] = deque()
+        self._held: dict[Call[Any], str] = {}
+        """Calls that go on although whoever made them has left, and who that was."""
         self._changed = threading.Condition()
         self._threads = self._idle = 0
 
-    def submit(self, work: Callable[[], None]) -> None:
-        """Have a thread call `work`, which must not raise."""
+    def submit(self, work: Callable[[], None], call: Call[Any] | None = None) -> None:
+        """Have a thread call `work`, which must not raise.
+
+        Args:
+            work: What is called.
+            call: The call that it makes, which can be refused.
+
+        Raises:
+            ThreadsHeldError: If all threads are held by calls that were left.
+        """
         with self._changed:
-            self._work.append(work)
+            if len(self._held) >= self.limit:
+                raise ThreadsHeldError(self.limit, list(self._held.values()))
+            self._work.append((work, call))
             if self._idle >= len(self._work):
                 self._changed.notify()
             elif self._threads < self.limit:
@@ -65,14 +79,17 @@ class Workers:
                 while not self._work:
                     self._changed.wait()
                 self._idle -= 1
-                work = self._work.popleft()
+                work, call = self._work.popleft()
             work()
-            del work  # not held on to while this thread waits for more
+            del work, call  # not held on to while this thread waits for more
 
     def call(self, function: Callable[[], T]) -> Call[T]:
         """Call a function in a thread, in a copy of the current context.
 
         Must be called on a running event loop, which gets the answer.
+
+        Raises:
+            ThreadsHeldError: If all threads are held by calls that were left.
         """
         call = Call[T](asyncio.get_running_loop())
         context = contextvars.copy_context()
@@ -82,8 +99,31 @@ class Workers:
             return call
         depth = _DEPTH.get()
         context.run(_DEPTH.set, depth + 1)
-        self._at(depth).submit(lambda: call.make(context, function))
+        call.workers = workers = self._at(depth)
+        workers.submit(lambda: call.make(context, function), call)
         return call
+
+    def hold(self, call: Call[Any], holder: str) -> None:
+        """Note that nobody waits any more for a call that a thread is making.
+
+        If that was the last thread, the calls that wait for one are refused.
+        """
+        self._held[call] = holder
+        if call.ended:
+            self.let_go(call)
+            return
+        with self._changed:
+            if len(self._held) < self.limit:
+                return
+            holders = list(self._held.values())
+            waiting, self._work = self._work, deque(one for one in self._work if one[1] is None)
+        for _, other in waiting:
+            if other is not None:
+                other.refuse(ThreadsHeldError(self.limit, holders))
+
+    def let_go(self, call: Call[Any]) -> None:
+        """Its function has ended, however it did."""
+        self._held.pop(call, None)
 
     def _at(self, depth: int) -> Workers:
         """The threads for what functions on such threads call in turn: who waits blocks nobody."""
@@ -101,30 +141,76 @@ class Call(Generic[T]):
     `over` is done when the function has ended, however it did; `result()` waits for that.
     """
 
-    __slots__ = ("_ended", "_error", "_loop", "_then", "_value", "over")
+    __slots__ = ("_begins", "_error", "_loop", "_then", "_value", "ended", "over", "workers")
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.over: asyncio.Future[None] = loop.create_future()
         self._error: BaseException | None = None
         self._value: Any = None
-        self._ended = False
+        self.ended = False
+        """Whether the function has ended, or will not begin; known in any thread."""
+        self.workers: Workers | None = None
+        """Whose thread makes it."""
+        self._begins = [None]
+        """Emptied by the thread that begins, or by whoever wants it not to: only one can."""
         self._then: Callable[[], None] | None = None
 
     def make(self, context: contextvars.Context, function: Callable[[], T]) -> None:
-        """Make the call, in the thread."""
+        """Make the call, in the thread, unless it was withdrawn."""
+        if not self._take():
+            return
         process = os.getpid()
         try:
             self._value = context.run(function)
         except BaseException as error:
             self._error = error
         end_child(process, self._error)
-        self._ended = True
+        self.ended = True
+        if self.workers is not None:
+            self.workers.let_go(self)
         if self._then is not None:
             self._then()
+        self._tell()
+
+    def _take(self) -> bool:
+        try:
+            self._begins.pop()
+        except IndexError:
+            return False
+        return True
+
+    def _tell(self) -> None:
         # The loop may have been closed meanwhile; then nobody waits for the answer.
         with _closed_loop_ignored(self._loop):
             self._loop.call_soon_threadsafe(self._finish)
+
+    def refuse(self, error: BaseException) -> None:
+        """Have it fail, since no thread will make it; from any thread."""
+        if self._take():
+            self._error, self.ended = error, True
+            self._tell()
+
+    def leave(self, holder: str) -> bool:
+        """Wait for it no more; call this on its loop.
+
+        A call that no thread has begun is not made at all.
+
+        Args:
+            holder: Who made it, as an error names it.
+
+        Returns:
+            Whether its function goes on.
+        """
+        if self.over.done():
+            return False
+        if self._take():
+            self.ended = True
+            self._finish()
+            return False
+        if self.workers is not None:
+            self.workers.hold(self, holder)
+        return True
 
     def when_over(self, wake: Callable[[], None]) -> None:
         """Have `wake` called, from any thread, when the function has ended, loop or no loop.
@@ -132,7 +218,7 @@ class Call(Generic[T]):
         It may be called twice; only the `wake` given last is called at all.
         """
         self._then = wake
-        if self._ended:
+        if self.ended:
             wake()
 
     def _finish(self) -> None:
@@ -292,64 +378,3 @@ def lent_thread() -> LentThread | None:
     """The thread that waits for the loop which runs here, if one does."""
     lent = _LENT.get()
     return lent if lent is not None and lent.loop is asyncio.get_running_loop() else None
-
-
-def iterate_beside(source: Callable[[], Batches[T]]) -> Generator[T, None, None]:
-    """The items of batches that come on a loop, from sync code; the loop has a thread of its own.
-
-    The source goes on only as far as it is read, and is closed when the reader leaves.
-    """
-    beside = _Beside(source)
-    try:
-        while (batch := beside.next_batch()) is not None:
-            yield from batch
-    finally:
-        beside.close()
-
-
-class Batches(Protocol[T]):
-    """What gives batches of items until it ends or is closed."""
-
-    def __anext__(self) -> Awaitable[list[T]]:
-        """The next batch."""
-        ...
-
-    def aclose(self) -> Awaitable[None]:
-        """Give no more."""
-        ...
-
-
-class _Beside(Generic[T]):
-    """An event loop in a thread that keeps one source of batches."""
-
-    def __init__(self, source: Callable[[], Batches[T]]) -> None:
-        self._batches = source()
-        self._ready = threading.Event()
-        self._context = contextvars.copy_context()
-        self._thread = threading.Thread(target=self._serve, name="runnable-run", daemon=True)
-        self._thread.start()
-        self._ready.wait()
-
-    def _serve(self) -> None:
-        self._context.run(asyncio.run, self._keep())
-
-    async def _keep(self) -> None:
-        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
-        self._ready.set()
-        await self._stop.wait()
-        await self._batches.aclose()
-
-    def next_batch(self) -> list[T] | None:
-        """The next batch, waited for; None at the end."""
-        return asyncio.run_coroutine_threadsafe(self._next(), self._loop).result()
-
-    async def _next(self) -> list[T] | None:
-        try:
-            return await self._batches.__anext__()
-        except StopAsyncIteration:
-            return None
-
-    def close(self) -> None:
-        """Close the source, and wait until its thread has ended."""
-        self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join()

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from pydantic_core import to_json
 
 from runnable import defaults
-from runnable.blocking import STORES, iterate_beside, outlive, run_to_end
+from runnable.beside import iterate_beside
+from runnable.blocking import STORES, outlive, run_to_end
 from runnable.capture import ROUTER
 from runnable.clock import Clock
 from runnable.engine import Engine
@@ -37,6 +38,7 @@ from runnable.tasks.base import cut, previews
 from runnable.telemetry import Tracing
 from runnable.terminal import live_progress
 from runnable.waking import WAKING, on_kernels_thread
+from runnable.watching import WATCH
 
 if TYPE_CHECKING:
     from runnable.executor import BasePipelineExecutor
@@ -235,7 +237,7 @@ class AsyncPipelineContext:
         try:
             if (self._task is not None and self._task.begins_cancelled()) or self._run.cancelled:
                 raise asyncio.CancelledError(self._run.cancelled)
-            with WAKING.by_signals():
+            with WAKING.by_signals(), WATCH.over(self._run):
                 self._outcome = await Engine(executor).walk(self.dag, scope)
             self._record_end(self._outcome, scope)
         except (asyncio.CancelledError, KeyboardInterrupt) as error:

@@ -20,7 +20,11 @@ RunnableError
 │   ├── UnpickleError (ValueError)      a stored object that cannot be made again
 │   ├── StreamError (ValueError)        a stream that goes on after its end marker
 │   ├── SecretLeakError (ValueError)    a value that holds a secret and would be stored
-│   └── StepTimeoutError (TimeoutError) an attempt that took longer than its `timeout`
+│   ├── StepTimeoutError (TimeoutError) an attempt that took longer than its `timeout`
+│   ├── ThreadsHeldError                all worker threads go on with functions that were left
+│   ├── ProcessDiedError                the process of a step ended before its function did
+│   ├── UnsendableError (ValueError)    what cannot be pickled to or from the process of a step
+│   └── ProcessTraceback                the traceback in the process of a step: the cause there
 ├── ExecutionFailedError                a run that failed; the user's exception is its cause
 ├── RunCancelledError                   a run that was cancelled
 ├── RunError                            a run that cannot be opened
@@ -256,8 +260,9 @@ class MissingSecretError(InputError):
         """The error for a secret that a step reads and no step of its pipeline names."""
         error = cls(name, "", step)
         sentence = (
-            f"Step {step!r} reads the secret {name!r}, which no step of its pipeline names. Add it "
-            f"to the step's secrets=[{name!r}]."
+            f"Step {step!r} reads the secret {name!r}, which no step of its pipeline names (or, if "
+            f"it has a process of its own, not the step itself). Add it to the step's "
+            f"secrets=[{name!r}]."
         )
         error.args = (sentence,)
         return error
@@ -366,6 +371,69 @@ class StepTimeoutError(StepError, TimeoutError):
         self.step = step
         self.seconds = seconds
         super().__init__(f"Step {step!r} took longer than its timeout of {seconds:g} seconds.")
+
+
+class ThreadsHeldError(StepError):
+    """All worker threads are held by functions whose attempts have ended, and which go on.
+
+    `holders` has, for each thread, the step that holds it. When one of the functions ends, its
+    thread is free for the next step.
+    """
+
+    def __init__(self, limit: int, holders: Sequence[str]) -> None:
+        self.limit = limit
+        self.holders: tuple[str, ...] = tuple(holders)
+        names = sorted(set(holders))
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        super().__init__(
+            f"All {limit} worker threads are held by functions that go on although their attempts "
+            f"have timed out or were cancelled: step {', step '.join(names[:3])}{more}. Give those "
+            f"steps isolation='process', whose process is killed, or have what their functions "
+            f"wait for end by itself (a timeout of the client, of the lock)."
+        )
+
+
+class ProcessDiedError(StepError):
+    """The process of a step with `isolation="process"` ended before its function did.
+
+    `exit_status` is what it ended with, `signal` the name of what killed it; one of them is None.
+    """
+
+    def __init__(self, step: str, returncode: int | None, *, started: bool = True) -> None:
+        import signal
+
+        self.step = step
+        exited = returncode is not None and returncode >= 0
+        self.exit_status: int | None = returncode if exited else None
+        self.signal: str | None = None
+        told = "ended, and nobody knows how"
+        if returncode is not None and returncode < 0:
+            try:
+                self.signal = signal.Signals(-returncode).name
+            except ValueError:
+                self.signal = f"signal {-returncode}"
+            told = f"was killed by {self.signal}"
+            if -returncode == signal.SIGKILL:
+                told += ", as the system does when memory runs out"
+        elif returncode is not None:
+            told = f"ended with exit status {returncode}"
+        before = "its function returned" if started else "its function was called"
+        super().__init__(f"The process of step {step!r} {told}, before {before}.")
+
+
+class UnsendableError(StepError, ValueError):
+    """Something cannot be pickled, and so cannot reach the process of a step, or come back."""
+
+    def __init__(self, what: str, problem: BaseException) -> None:
+        self.what = what
+        super().__init__(
+            f"{what} cannot be pickled to travel between this process and that of the step "
+            f"({first_line(problem)}). Hand on what it is made of instead."
+        )
+
+
+class ProcessTraceback(StepError):
+    """The traceback of an error in the process of a step, as text: the cause of that error here."""
 
 
 class ExecutionFailedError(RunnableError):

@@ -27,6 +27,7 @@ from runnable.leases import KEEPER
 from runnable.masking import Masker
 from runnable.names import check_label, check_run_id
 from runnable.parameters import Parameter, initial_parameters
+from runnable.processes import refuse_in_import_of_main
 from runnable.records import Record
 from runnable.runlog import RunLog, fold
 from runnable.store import BaseRunLogStore, Lease, Owner, RunRecord
@@ -93,6 +94,7 @@ class Opening(NamedTuple):
         Raises:
             RunnableError: For whatever is wrong before the first step, each in one sentence.
         """
+        refuse_in_import_of_main()
         first_run = FIRST_RUN.take() and "RUNNABLE_STEP_PATH" not in self.environ
         from_environ: Mapping[str, str] = self.environ if first_run else {}
         resume = self.resume or from_environ.get("RUNNABLE_RETRY_RUN_ID", "")

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 _TIMEOUT: Final = (
     "has a timeout, and a sync function runs on a thread that cannot be stopped: it goes on after "
-    "its time is up, and what it returns is discarded. Make it async."
+    "its time is up, and what it returns is discarded. Make it async, or give the step "
+    "isolation='process', whose process is killed."
 )
 
 
@@ -86,8 +87,10 @@ def _(node: TaskNode) -> Facts:
 
 
 def _problems(task: PythonTaskType, signature: Signature) -> Iterator[tuple[str, str]]:
-    if task.timeout is not None and signature.is_sync:
+    if task.timeout is not None and signature.is_sync and task.isolation == "auto":
         yield "warning", _TIMEOUT
+    if misplaced := task.misplaced:
+        yield "error", _not_importable(misplaced)
     for argument in signature.arguments:
         if argument.unresolved:
             yield "warning", _cannot_resolve(f"of {argument.name}", argument.unresolved)
@@ -97,6 +100,13 @@ def _problems(task: PythonTaskType, signature: Signature) -> Iterator[tuple[str,
     if count > 1 and found is not None and found != count:
         names = ", ".join(one.name for one in task.declared)
         yield "error", _wrong_count(count, names, signature.returns)
+
+
+def _not_importable(reason: str) -> str:
+    return (
+        f"has isolation='process', and another process cannot import its function: {reason}. "
+        f"Define it with `def` at the top of a module or script."
+    )
 
 
 def _wrong_count(count: int, names: str, annotation: Any) -> str:

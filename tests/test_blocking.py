@@ -9,7 +9,8 @@ from collections.abc import AsyncGenerator
 
 import pytest
 
-from runnable.blocking import Workers, iterate_beside, outlive, run_to_end
+from runnable.beside import iterate_beside
+from runnable.blocking import Workers, outlive, run_to_end
 
 PATIENCE = 20.0
 word = contextvars.ContextVar("word", default="unset")

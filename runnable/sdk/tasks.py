@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, ClassVar, TypeAlias
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeAlias
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, field_validator
 
+from runnable.exceptions import DefinitionError
 from runnable.nodes import BaseNode, StubNode, TaskNode
 from runnable.parameters import TaskReturns
 from runnable.sdk.step import Branch, Step
@@ -52,6 +53,9 @@ class PythonTask(Step, TaskSettings):
     function: Annotated[Callable[..., object], Field(exclude=True)]
     stream_end_type: str | None = "done"
     """The `type` of the dict that ends a stream and holds its values; None for no such dict."""
+    isolation: Literal["auto", "process"] = "auto"
+    """"process" for a process of its own, which is killed when its time is up or its run is
+    cancelled, and whose death is a failure of the step. Its function must be importable."""
 
     def create_node(self, next_node: str) -> BaseNode:
         """A node that runs the function with this step's settings."""
@@ -59,6 +63,7 @@ class PythonTask(Step, TaskSettings):
             command=_dotted(self.function),
             function=self.function,
             stream_end_type=self.stream_end_type,
+            isolation=self.isolation,
             **self.settings(),
         )
         location = task.signature.location
@@ -79,6 +84,16 @@ class AsyncPythonTask(PythonTask):
     function: Annotated[  # pyright: ignore[reportIncompatibleVariableOverride] -- narrower on purpose
         AsyncFunction, AfterValidator(must_be_async), Field(exclude=True)
     ]
+
+    @field_validator("isolation")
+    @classmethod
+    def _on_the_loop(cls, isolation: str) -> str:
+        if isolation == "process":
+            raise DefinitionError(
+                "An AsyncPythonTask runs on the event loop. For isolation='process' use "
+                "PythonTask, which takes the same async function and runs it on a loop there."
+            )
+        return isolation
 
 
 class Stub(Step):

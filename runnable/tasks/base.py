@@ -10,6 +10,7 @@ import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from pydantic_core import from_json, to_json
@@ -21,6 +22,7 @@ from runnable.blocking import in_store_thread
 from runnable.capture import ROUTER
 from runnable.clock import Clock, instant
 from runnable.exceptions import (
+    ProcessTraceback,
     SecretLeakError,
     StepTimeoutError,
     first_line,
@@ -306,14 +308,19 @@ class BaseTaskType(TaskSettings, ABC):
         return Attempt({}, (), inputs, error, will_retry, duration)
 
 
-def _show_users_own(error: BaseException) -> None:
-    """Let the traceback begin with the user's first frame; it stays if none is the user's."""
-    own = error.__traceback__
+def users_own(trace: TracebackType | None) -> TracebackType | None:
+    """A traceback from the user's first frame on; the whole, if none is the user's."""
+    own = trace
     while own is not None and own.tb_frame.f_globals.get("__name__", "").startswith("runnable."):
         own = own.tb_next
-    if own is not None:
-        # Not by assignment, which a frozen dataclass refuses.
-        BaseException.with_traceback(error, own)
+    return own or trace
+
+
+def _show_users_own(error: BaseException) -> None:
+    """Let the traceback begin with the user's first frame, which may be in another process."""
+    afar = isinstance(error.__cause__, ProcessTraceback)
+    # Not by assignment, which a frozen dataclass refuses.
+    BaseException.with_traceback(error, None if afar else users_own(error.__traceback__))
 
 
 def _trace_of(error: BaseException) -> str:

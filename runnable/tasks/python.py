@@ -12,17 +12,18 @@ from contextlib import suppress
 from functools import cached_property, lru_cache, partial
 from threading import get_ident
 from types import CodeType
-from typing import Any, ClassVar, Final, Self, cast
+from typing import Any, ClassVar, Final, Literal, Self, cast
 
 from pydantic import Field, model_validator
 
 from runnable.binding import Bound, Gathered, Signature, outputs_of
-from runnable.blocking import FUNCTIONS, Call, LentThread, lent_thread
+from runnable.blocking import FUNCTIONS, PLAYED, Call, LentThread, lent_thread
 from runnable.exceptions import DefinitionError
 from runnable.parameters import Parameter
 from runnable.scope import Scope
 from runnable.signals import SIGNALS
 from runnable.tasks.base import BaseTaskType
+from runnable.tasks.isolated import Sort, call_in_process, packed, unimportable
 
 Function = Callable[..., Any]
 Caller = Callable[[Callable[[], Any]], Call[Any]]
@@ -38,12 +39,14 @@ class PythonTaskType(BaseTaskType):
         command: The dotted path of the function, if it is not given itself.
         function: The function.
         stream_end_type: The `type` of the dict that ends a stream and holds its values.
+        isolation: "process" for a process of its own, which is killed when its time is up.
     """
 
     task_type: ClassVar[str] = "python"
 
     function: Function | None = Field(default=None, exclude=True, repr=False)
     stream_end_type: str | None = "done"
+    isolation: Literal["auto", "process"] = "auto"
 
     @model_validator(mode="after")
     def _has_something_to_call(self) -> Self:
@@ -69,6 +72,15 @@ class PythonTaskType(BaseTaskType):
         """
         return Signature.of(self.called)
 
+    @property
+    def misplaced(self) -> str:
+        """Why the function cannot run where `isolation` puts it; empty if it can.
+
+        Raises:
+            DefinitionError: If there is no such function.
+        """
+        return unimportable(self.called) if self.isolation == "process" else ""
+
     def digest(self) -> str:
         """A digest of the function's code: it changes when its body does."""
         code = getattr(inspect.unwrap(self.called), "__code__", None)
@@ -84,6 +96,8 @@ class PythonTaskType(BaseTaskType):
         """Call the function, and give back its result, or what its stream came to."""
         signature = self.signature
         function = self.called
+        if self.isolation == "process" and PLAYED.get() is None:  # a simulation has no processes
+            return await self._call_in_process(arguments, scope)
         if signature.is_async:
             return await function(*arguments.args, **arguments.kwargs)
         if signature.is_async_generator:
@@ -98,6 +112,26 @@ class PythonTaskType(BaseTaskType):
             work = partial(function, *arguments.args, **arguments.kwargs)
             result = await _in_thread(caller, work, scope)
         return await self._settled(result, scope)
+
+    async def _call_in_process(self, arguments: Bound, scope: Scope) -> object:
+        returns = bool(self.returns)
+        sort, secrets = self._sort(), self.secrets
+        call = packed(self.called, arguments, scope, sort, secrets, has_returns=returns)
+        value = self._gathered()
+        try:
+            result = await call_in_process(call, scope, value, secrets)
+        except BaseException:
+            value.close()
+            raise
+        return result if returns or result is not value else None
+
+    def _sort(self) -> Sort:
+        signature = self.signature
+        if signature.is_async:
+            return "async"
+        if signature.is_async_generator:
+            return "async generator"
+        return "generator" if signature.is_generator else "plain"
 
     async def _settled(self, result: object, scope: Scope) -> object:
         """What a plain callable gave back may itself be a coroutine or a stream."""
@@ -333,7 +367,7 @@ async def _in_thread(caller: Caller, function: Callable[[], object], scope: Scop
 
 def _note_unfinished(call: Call[Any], scope: Scope) -> None:
     """A thread that goes on although its attempt has ended: its result is discarded."""
-    if not call.over.done():
+    if call.leave(f"{scope.path!r} of run {scope.run.run_id}"):
         scope.abandoned = True
         unfinished = scope.run.unfinished
         unfinished.add(call)

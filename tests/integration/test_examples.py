@@ -122,6 +122,16 @@ def test_a_run_that_has_ended_is_not_resumed_by_a_script(own_folder: Path) -> No
     assert "'whole' ended with success, so there is nothing to resume" in last
 
 
+def test_isolated_outlives_a_crash_and_a_step_that_hangs(own_folder: Path) -> None:
+    done = start("isolated.py", own_folder)
+
+    assert done.returncode == 0
+    assert done.stdout.splitlines() == [
+        "the step before took 2 attempts",
+        "StepTimeoutError: Step 'hang' took longer than its timeout of 3 seconds.",
+    ]
+
+
 @pytest.fixture
 def streaming(own_folder: Path) -> Iterator[httpx.Client]:
     """A client of `streaming_llm.py`, which uvicorn serves."""

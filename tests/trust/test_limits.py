@@ -29,7 +29,6 @@ from runnable import (
     follow,
 )
 from runnable.attaching import Place, frames
-from runnable.capture import CUT
 from runnable.defaults import (
     KIB,
     MAX_CHUNK_BYTES,
@@ -56,6 +55,7 @@ from runnable.exceptions import (
 )
 from runnable.extensions.run_log_store.buffered import BufferedRunLogStore
 from runnable.extensions.run_log_store.sqlite import SQLiteRunLogStore
+from runnable.lines import CUT
 from runnable.records import Record
 from runnable.store import BaseRunLogStore
 
