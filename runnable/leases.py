@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 
 from runnable import defaults
 from runnable.blocking import Call
-from runnable.exceptions import LeaseLostError, StoreError
+from runnable.exceptions import LeaseLostError, RunNotFoundError
 from runnable.records import Record
 from runnable.store import BaseRunLogStore, Owner
 
@@ -189,9 +189,9 @@ class LeaseKeeper:
     def _give_back(self, held: Held) -> None:
         try:
             held.store.lease(held.run_id, Owner.current(), "release", epoch=held.epoch)
-        except LeaseLostError:
+        except (LeaseLostError, RunNotFoundError):
             pass
-        except StoreError as error:
+        except Exception as error:  # a plug-in may raise anything, and the thread serves all runs
             logger.warning("The lease of run %s was not given back: %s", held.run_id, error)
             self.orphan(held)
         self.drop(held)
@@ -200,10 +200,11 @@ class LeaseKeeper:
         held.due = time.monotonic() + held.store.lease_seconds / 3
         try:
             lease = held.store.lease(held.run_id, Owner.current(), "renew", epoch=held.epoch)
-        except LeaseLostError as error:
+        except (LeaseLostError, RunNotFoundError) as error:
             self.drop(held)
-            held.holder.lease_lost(error)
-        except StoreError as error:
+            is_lost = isinstance(error, LeaseLostError)
+            held.holder.lease_lost(error if is_lost else LeaseLostError(held.run_id, held.epoch))
+        except Exception as error:
             # The lease may outlive a store that is away for a moment; an append decides.
             logger.warning("The lease of run %s was not renewed: %s", held.run_id, error)
         else:

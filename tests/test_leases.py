@@ -10,7 +10,7 @@ import pytest
 
 from runnable.exceptions import LeaseLostError
 from runnable.extensions.run_log_store.buffered import BufferedRunLogStore
-from runnable.leases import LeaseKeeper
+from runnable.leases import Held, LeaseKeeper
 from runnable.records import Record
 from runnable.store import Lease, Owner, RunRecord
 
@@ -110,13 +110,49 @@ def test_who_watches_is_told_when_the_run_is_given_up(keeper: LeaseKeeper, run_i
     assert not keeper.watch(held, told.append)
 
 
+def test_a_run_that_was_deleted_is_lost_and_the_other_leases_are_kept(
+    keeper: LeaseKeeper, run_id: str
+) -> None:
+    store, gone, other = opened(run_id, lease=60), Holder(), Holder()
+    lost = keeper.hold(store, f"{run_id}-deleted", 1, gone)
+    held = keeper.hold(store, run_id, 1, other)
+    keeper.hurry(lost)
+    assert gone.lost.wait(PATIENCE)
+    assert keeper.find(f"{run_id}-deleted", store) is None
+    store.lease(run_id, Owner.current(), "cancel", reason="enough")
+    keeper.hurry(held)
+    assert other.asked.wait(PATIENCE)
+    keeper.drop(held)
+
+
+def test_a_store_that_raises_anything_does_not_end_the_keeping(
+    keeper: LeaseKeeper, run_id: str
+) -> None:
+    class Odd(BufferedRunLogStore):
+        """A plug-in with a fault."""
+
+        def lease(self, *_: Any, **named: Any) -> Lease:
+            raised.set()
+            raise ZeroDivisionError("a fault of the plug-in")
+
+    raised, holder = threading.Event(), Holder()
+    odd = keeper.hold(Odd(lease=60), f"{run_id}-odd", 1, Holder())
+    keeper.hurry(odd)
+    assert raised.wait(PATIENCE)
+    store = opened(run_id, lease=60)
+    held = keeper.hold(store, run_id, 1, holder)
+    store.lease(run_id, Owner.current(), "cancel", reason="enough")
+    keeper.hurry(held)
+    assert holder.asked.wait(PATIENCE)
+    for one in (odd, held):
+        keeper.drop(one)
+
+
 def test_a_lease_that_could_not_be_given_back_is_forgotten_when_it_has_expired(
     keeper: LeaseKeeper, run_id: str
 ) -> None:
     expired, lasting = BufferedRunLogStore(lease=1e-9), BufferedRunLogStore(lease=60)
     for number, store in enumerate((expired, lasting)):
-        held = keeper.hold(store, f"{run_id}-{number}", 1, Holder())
-        keeper.orphan(held)
-        keeper.drop(held)
+        keeper.orphan(Held(store, f"{run_id}-{number}", 1, Holder(), due=0.0))
     assert not keeper.adopt(f"{run_id}-0", expired, 1)
     assert keeper.adopt(f"{run_id}-1", lasting, 1)

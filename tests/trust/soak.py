@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import os
 import random
+import signal
 import sys
 import tempfile
 import time
@@ -212,10 +213,11 @@ class Soak:
             stdout=asyncio.subprocess.PIPE,
         )
         assert child.stdout is not None
-        await child.stdout.readline()
+        for _ in range(self.randomness.randint(1, 15)):
+            await child.stdout.readline()
         await asyncio.sleep(self._moment())
         with contextlib.suppress(ProcessLookupError):
-            child.kill()
+            os.kill(child.pid, signal.SIGKILL)  # `child.kill()` might wait for it, too
         await child.communicate()
 
     def _moment(self) -> float:
@@ -269,13 +271,14 @@ class Soak:
                 raise WrongError(f"{run.run_id} is {run.status} at the end")
 
 
-def child(which: int, run_id: str, configuration: str) -> None:
-    """What the process that is killed does."""
+async def child(which: int, run_id: str, configuration: str) -> None:
+    """What the process does that is killed: a line for each event."""
     made = make(random.Random(which), waits=False)
     pipeline = AsyncPipeline(name="random", steps=made.steps)
-    os.write(1, b"ready\n")
-    with contextlib.suppress(ExecutionFailedError):
-        asyncio.run(pipeline.execute(run_id=run_id, configuration_file=configuration))
+    stream = pipeline.execute_stream(run_id=run_id, configuration_file=configuration)
+    async with aclosing(stream) as events:
+        async for event in events:
+            os.write(1, f"{event.seq}\n".encode())
 
 
 def main() -> int:
@@ -291,7 +294,7 @@ def main() -> int:
     # What the steps print is not to be seen.
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
         if given.child is not None:
-            child(given.child, given.run_id, given.configuration)
+            asyncio.run(child(given.child, given.run_id, given.configuration))
             return 0
         with tempfile.TemporaryDirectory(prefix="runnable-soak-") as folder:
             return asyncio.run(_soak(Path(folder), given.seed, 60 * given.minutes, out))
