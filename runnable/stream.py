@@ -45,10 +45,16 @@ class Stream(Generic[T]):
 
     async def room(self) -> None:
         """Wait until the reader has taken what lies here, or has left."""
-        while not self.has_room:
-            waiting: asyncio.Future[None] = self._loop.create_future()
-            self._writers.append(waiting)
+        while (waiting := self.waiting()) is not None:
             await waiting
+
+    def waiting(self) -> asyncio.Future[None] | None:
+        """None if there is room, else a future that ends when the reader takes, or leaves."""
+        if self.has_room:
+            return None
+        waiting: asyncio.Future[None] = self._loop.create_future()
+        self._writers.append(waiting)
+        return waiting
 
     async def take(self) -> list[T]:
         """All that is there, at least one item; an empty list at the end.
