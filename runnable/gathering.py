@@ -13,7 +13,7 @@ from pydantic_core import PydanticSerializationError, from_json, to_json
 from runnable.defaults import MAX_JSON_DEPTH, SPILL_BYTES
 from runnable.encoding import encode, simplify
 from runnable.exceptions import UnencodableError
-from runnable.pieces import JsonWriter, check_size
+from runnable.pieces import check_size
 
 _Sort: TypeAlias = Literal["text", "bytes", "json"]
 
@@ -95,19 +95,30 @@ class StreamValue:
             LimitError: If it is longer than 64 MiB.
         """
         self._put_together()
+        if self._sort == "bytes" and not self._mixed:
+            return None
+        check_size(self._encoded_size(), place)
         if not self._mixed:
-            if self._sort == "bytes":
-                return None
-            check_size(self.size + 2 * len(_QUOTE), place)
             return self._quoted()
-        written = JsonWriter(place)
+        # As long as it will be from the beginning: one that grows may be moved.
+        written, separator = io.BytesIO(bytes(self._encoded_size())), b"["
         self._file.seek(len(_QUOTE))
         for sort, lengths in self._blocks:
             items = _items(sort, self._file.read(sum(lengths)), lengths)
             if items is None:
                 return None
-            written.items(items)
-        return written.done("[]")
+            written.write(separator)
+            written.write(items)
+            separator = b","
+        written.write(b"]")
+        return written.getvalue()  # which copies nothing
+
+    def _encoded_size(self) -> int:
+        if not self._mixed:
+            return self.size + 2 * len(_QUOTE)
+        chunks = sum(len(lengths) for _, lengths in self._blocks)
+        quoted = sum(len(lengths) for sort, lengths in self._blocks if sort == "text")
+        return self.size + chunks + 1 + 2 * quoted * len(_QUOTE)
 
     def _quoted(self) -> bytes:
         """All of the text, between its quotes: of what is in memory, no copy."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
 from collections.abc import Generator
@@ -94,7 +93,7 @@ class Current:
             raise RunCancelledError(self.run_id, "the attempt that emits has ended")
         room = scope.emit(chunk)
         if not room and get_ident() != scope.run.thread and not scope.run.is_blocked:
-            asyncio.run_coroutine_threadsafe(scope.room(), scope.run.loop).result()
+            scope.await_room().result()
             room = True
         return Emission(scope, room=room)
 

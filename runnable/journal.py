@@ -159,6 +159,15 @@ class Journal:
             return None
         return self._writer.commit(self)
 
+    def commit_step(self) -> asyncio.Future[None] | None:
+        """`commit` for a step that begins: it waits for a slow reader, too.
+
+        Raises:
+            StoreError: If the journal failed; the future raises it too.
+        """
+        waiting, reader = self.commit(), self.reader
+        return reader.waiting() if waiting is None and reader is not None else waiting
+
     def cut(self) -> Append:
         """What is to be appended next, taken from what waits."""
         fresh: list[Item] = []

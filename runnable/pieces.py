@@ -30,10 +30,15 @@ def encode_text(text: str, place: str = "result") -> bytes:
         pydantic_core.PydanticSerializationError: If it has half of a character.
         LimitError: If the JSON text is longer than 64 MiB.
     """
-    written = JsonWriter(place)
+    written, size = BytesIO(), 2
     for start in range(0, len(text), TEXT_PIECE):
-        written.text(text[start : start + TEXT_PIECE])
-    return written.done('""')
+        piece = to_json(text[start : start + TEXT_PIECE])
+        size += len(piece) - 2
+        if size <= MAX_VALUE_BYTES:  # what is over it is only counted
+            written.seek(max(written.tell() - 1, 0))  # over the quote that ended the piece before
+            written.write(piece if start == 0 else memoryview(piece)[1:])
+    check_size(size, place)
+    return written.getvalue()  # which copies nothing
 
 
 def encode_scalar(value: object) -> bytes:
@@ -88,57 +93,3 @@ def check_size(size: int, place: str) -> None:
             "bytes",
             "Return it as pickled(…), or write it to a file and return the file's path.",
         )
-
-
-class JsonWriter:
-    """The JSON text of one large string or list, written piece by piece.
-
-    Args:
-        place: What the value is, for the error.
-
-    Example:
-        >>> writer = JsonWriter("result")
-        >>> for piece in ("one ", "two"):
-        ...     writer.text(piece)
-        >>> writer.done('""')
-        b'"one two"'
-    """
-
-    __slots__ = ("_place", "_size", "_written")
-
-    def __init__(self, place: str) -> None:
-        self._place = place
-        self._size = 2
-        self._written = BytesIO(b" ")
-        self._written.seek(1)
-
-    def text(self, piece: str) -> None:
-        """Go on by a piece of a string.
-
-        Raises:
-            pydantic_core.PydanticSerializationError: If it has half of a character.
-        """
-        self._write(memoryview(to_json(piece))[1:-1])
-
-    def items(self, encoded: bytes) -> None:
-        """Go on by items of a list, with commas between them."""
-        if self._size > 2:
-            self._write(b",")
-        self._write(encoded)
-
-    def done(self, ends: str) -> bytes:
-        """The whole, between two quotes or brackets.
-
-        Raises:
-            LimitError: If it is longer than 64 MiB.
-        """
-        check_size(self._size, self._place)
-        self._written.write(ends[1].encode())
-        self._written.seek(0)
-        self._written.write(ends[0].encode())
-        return self._written.getvalue()  # which copies nothing
-
-    def _write(self, piece: bytes | memoryview) -> None:
-        self._size += len(piece)
-        if self._size <= MAX_VALUE_BYTES:  # what is over it is only counted
-            self._written.write(piece)

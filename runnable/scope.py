@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from threading import get_ident
@@ -47,6 +48,10 @@ class Sink(Protocol):
 
     def commit(self) -> asyncio.Future[None] | None:
         """Make what was taken durable: None if it is, else a future to wait for."""
+        ...
+
+    def commit_step(self) -> asyncio.Future[None] | None:
+        """`commit`, and room for the reader: what a step waits for before its call."""
         ...
 
 
@@ -94,6 +99,10 @@ class CallbackSink:
     def commit(self) -> asyncio.Future[None] | None:
         """Commit what the other sink has."""
         return None if self._onward is None else self._onward.commit()
+
+    def commit_step(self) -> asyncio.Future[None] | None:
+        """Commit what the other sink has, and wait for its reader."""
+        return None if self._onward is None else self._onward.commit_step()
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -340,6 +349,15 @@ class Scope:
     async def room(self) -> None:
         """Wait until the reader has caught up."""
         await self.run.sink.room()
+
+    def await_room(self) -> Future[None]:
+        """`room` for another thread than the loop's."""
+        room = self.room()
+        try:
+            return asyncio.run_coroutine_threadsafe(room, self.run.loop)
+        except BaseException:  # the loop is closed, or the thread's stack ends here
+            room.close()
+            raise
 
     def log(self, stream: Literal["stdout", "stderr"], text: str) -> None:
         """Record what the task printed or logged, masked already; from whatever thread."""

@@ -67,14 +67,19 @@ class Stream(Generic[T]):
 
     async def room(self) -> None:
         """Wait until the reader has taken what lies here, or has left."""
-        while not self.has_room:
-            waiting: asyncio.Future[None] = self._loop.create_future()
-            self._writers.append(waiting)
-            try:
-                async with asyncio.timeout(self._patience):
-                    await waiting
-            except TimeoutError:
-                self._stall()
+        while (waiting := self.waiting()) is not None:
+            await waiting
+
+    def waiting(self) -> asyncio.Future[None] | None:
+        """None if there is room, else a future that ends when the reader takes, or leaves."""
+        if self.has_room:
+            return None
+        waiting: asyncio.Future[None] = self._loop.create_future()
+        self._writers.append(waiting)
+        if self._patience is not None:
+            timer = self._loop.call_later(self._patience, self._stall)
+            waiting.add_done_callback(lambda _: timer.cancel())
+        return waiting
 
     def _stall(self) -> None:
         if not self.closed:

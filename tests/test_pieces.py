@@ -10,7 +10,7 @@ from pydantic_core import to_json
 from runnable.defaults import MAX_VALUE_BYTES
 from runnable.encoding import encode
 from runnable.exceptions import LimitError, UnencodableError
-from runnable.pieces import TEXT_PIECE, JsonWriter, decode, encode_text
+from runnable.pieces import TEXT_PIECE, decode, encode_text
 
 
 @given(st.text(), st.text(alphabet='é\n\\"\x01\U0001f600'), st.integers(0, 300))
@@ -37,8 +37,3 @@ def test_whatever_stands_where_a_piece_ends_is_whole(odd: str, end: int):
 def test_what_is_too_long_is_counted_to_its_end():
     with pytest.raises(LimitError, match="67,108,865 bytes"):
         encode_text("\n" * (MAX_VALUE_BYTES // 2 - 1) + "x")
-    writer = JsonWriter("place")
-    for _ in range(3):
-        writer.items(b"1,2")
-    assert writer.done("[]") == b"[1,2,1,2,1,2]"
-    assert JsonWriter("place").done("[]") == b"[]"

@@ -178,7 +178,7 @@ class BaseTaskType(TaskSettings, ABC):
         except Exception as error:
             scope.retries_left = 0
             return await self._failed(scope, error, inputs, began)
-        if (waiting := sink.commit()) is not None:
+        if (waiting := sink.commit_step()) is not None:
             await waiting
         try:
             result, outputs = await self._called(arguments, scope)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import importlib
 import inspect
@@ -336,7 +335,7 @@ class _Left:
         """Wait for a slow reader, on the generator's thread (a simulation has but the loop's)."""
         if get_ident() == scope.run.thread:
             return
-        self._waiting = asyncio.run_coroutine_threadsafe(scope.room(), scope.run.loop)
+        self._waiting = scope.await_room()
         if self.gone:
             self._waiting.cancel()
         with suppress(CancelledError):  # left: the generator is closed at its next chunk
