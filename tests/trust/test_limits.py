@@ -775,8 +775,13 @@ def test_a_wide_chunk_is_no_deep_one(each_store: str, open_store: Open):
 
 
 def test_what_is_printed_and_logged_is_kept_whatever_it_is(
-    each_store: str, open_store: Open, capsys: pytest.CaptureFixture[str]
+    each_store: str,
+    open_store: Open,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ):
+    # The handlers of pytest would report it, and cannot.
+    monkeypatch.setattr(logging.getLogger("mine"), "propagate", False)
     strange = "\x00\x1b[31m\x9b\u202e\ud800\udfff\ufffe\U0010ffff"
 
     def prints() -> None:
