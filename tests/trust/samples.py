@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import os
 import sys
@@ -10,7 +11,7 @@ import threading
 import time
 from array import array
 from pathlib import Path
-from typing import Final, TextIO
+from typing import ClassVar, Final, TextIO
 
 import apsw
 
@@ -61,6 +62,9 @@ class Samples:
         self.objects = Series(self.began)
         self.database = Series(self.began)
         """MiB that SQLite has in use."""
+        self.allocated = Series(self.began)
+        """MiB that C's `malloc` has given out, to Python and SQLite too; resident is more: what was
+        given back lies between what is in use, in a part of the memory for each thread."""
         self.descriptors = Series(self.began)
         self.threads = Series(self.began)
         """Threads but for those of the process's pools."""
@@ -79,12 +83,33 @@ class Samples:
         self.blocks.add(sys.getallocatedblocks())
         self.objects.add(len(gc.get_objects()))
         self.database.add(apsw.memory_used() / 2**20)
+        self.allocated.add(_allocated() / 2**20)
         self.descriptors.add(len(os.listdir("/proc/self/fd")))
         names = [thread.name for thread in threading.enumerate()]
         pooled = sum(name.startswith(tuple(POOLS)) for name in names)
         self.pooled.add(pooled)
         self.threads.add(len(names) - pooled)
         self.tasks.add(len(asyncio.all_tasks()))
+
+
+class _Mallinfo(ctypes.Structure):
+    """What glibc's `mallinfo2` gives."""
+
+    _fields_: ClassVar = [(f"field_{number}", ctypes.c_size_t) for number in range(10)]
+    field_4: int
+    """Bytes in mappings of their own."""
+    field_7: int
+    """Bytes given out otherwise."""
+
+
+def _allocated() -> float:
+    """Bytes that `malloc` has given out; 0 where the C library does not say."""
+    ask = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if ask is None:
+        return 0.0
+    ask.restype = _Mallinfo
+    told: _Mallinfo = ask()
+    return float(told.field_7 + told.field_4)
 
 
 def report(samples: Samples, seconds: float, out: TextIO) -> list[str]:
@@ -114,6 +139,7 @@ def report(samples: Samples, seconds: float, out: TextIO) -> list[str]:
         ("Python's blocks", BLOCK_BYTES / 2**20, samples.blocks),
         ("objects of the collector", 0.0, samples.objects),
         ("SQLite's memory", 1.0, samples.database),
+        ("memory that malloc has given out", 1.0, samples.allocated),
     ):
         points = series.after(warm)
         if series is samples.resident:

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from runnable import PythonTask
+    from runnable import AsyncPipeline, PythonTask
 
 RUN_ID = "stopped"
-ON_THREADS = {"sync": set[str](), "async": {"size", "lines"}}
+ON_THREADS = {"async": {"size", "lines"}}
 """The functions that run on threads, whose end nobody waits for."""
 EXPECTED = {"plan": 1, "text": "0 1 2 3 ", "answer": 8, "size": 9, "large": 300_000, "total": 18}
 """What comes of it, less the large value itself."""
@@ -191,16 +191,29 @@ def chosen(what: str) -> list[PythonTask]:
     return steps() if what == "all" else [PythonTask(function=SHORT[what], name="step")]
 
 
+async def read(pipeline: AsyncPipeline, options: Any) -> None:
+    """Read it to its end, and close nothing."""
+    async for _ in pipeline.execute_stream(**options):
+        pass
+
+
 def main(kind: str, what: str, folder: str) -> None:
-    """Run it from sync or from async code."""
-    from runnable import AsyncPipeline, Pipeline
+    """Run it from sync or from async code, to its result or event by event."""
+    from runnable import AsyncPipeline, Pipeline, signals
 
     options: Any = {
         "run_id": RUN_ID,
         "configuration_file": str(Path(folder, "runnable-config.yaml")),
     }
+    if "TERM_SECONDS" in os.environ:
+        signals.__dict__["TERM_SECONDS"] = float(os.environ["TERM_SECONDS"])
     tell("alive")
-    if kind == "sync":
+    if kind == "sync-stream":
+        for _ in Pipeline(name="stopped", steps=chosen(what)).execute_stream(**options):
+            pass
+    elif kind == "async-stream":
+        asyncio.run(read(AsyncPipeline(name="stopped", steps=chosen(what)), options))
+    elif kind == "sync":
         Pipeline(name="stopped", steps=chosen(what)).execute(**options)
     else:
         running: Coroutine[Any, Any, Any] = AsyncPipeline(
