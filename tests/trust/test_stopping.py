@@ -57,7 +57,9 @@ class Stopped(NamedTuple):
         for name in ON_THREADS.get(kind, ()):
             done["begin"].pop(name, None)
             done["clean"].pop(name, None)
-        return done["begin"] == done["clean"] and not any(w[0] == "disturbed" for w in words)
+        # A body may be interrupted in the midst of saying that it begins.
+        missing = done["begin"] - done["clean"]
+        return not missing and not any(w[0] == "disturbed" for w in words)
 
 
 class Process:
