@@ -101,6 +101,9 @@ def parse_yaml(text: str, error: ErrorOf) -> Document:
     except yaml.MarkedYAMLError as problem:
         mark = problem.problem_mark
         line = f" (line {mark.line + 1})" if mark else ""
+        # PyYAML has a limit of its own from 6.0.4 on, below which ours lies.
+        if problem.problem and "nesting depth" in problem.problem:
+            raise error(f"{_TOO_DEEP}{line}") from None
         raise error(f"is not valid YAML: {problem.problem}{line}") from None
     except yaml.YAMLError:
         raise error(f"is not valid YAML: it has a control character{_at_control(text)}") from None

@@ -37,6 +37,8 @@ class Signals:
         """A Ctrl-C went on to `asyncio.run`, which cancels its main task."""
         self.inline = False
         """Whether a user's sync function runs on the main thread, which a cancel cannot reach."""
+        self.at_end: Callable[[], object] | None = None
+        """Called before a signal ends the process at once; must not wait."""
 
     @contextmanager
     def handled(
@@ -122,6 +124,8 @@ class Signals:
     def _end(self, number: signal.Signals) -> None:
         """End the process by that signal; an interactive one is interrupted, as Python does it."""
         self._put_back()
+        if self.at_end is not None:
+            self.at_end()
         if number is signal.SIGINT and (hasattr(sys, "ps1") or sys.flags.interactive):
             raise KeyboardInterrupt
         signal.signal(number, signal.SIG_DFL)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -34,8 +34,11 @@ class Holder:
 
 
 @pytest.fixture
-def keeper() -> LeaseKeeper:
-    return LeaseKeeper()
+def keeper() -> Iterator[LeaseKeeper]:
+    kept = LeaseKeeper()
+    yield kept
+    if kept._thread is not None:  # it lives on, and is not the one of the process
+        kept._thread.name = "the leases of a test"
 
 
 @pytest.fixture

@@ -9,11 +9,13 @@ import os
 import sys
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Final, TextIO
 
 from runnable.capture import ROUTER
 from runnable.scope import CURRENT
+from runnable.signals import SIGNALS
 
 if TYPE_CHECKING:
     from runnable.clock import Clock
@@ -95,6 +97,8 @@ class Shown:
                 self._display = Display(screen)
                 ROUTER.enter(CURRENT.get)
                 self._display.begin()
+                # The cursor stands behind the last row: what comes next begins on its own.
+                SIGNALS.at_end = partial(os.write, stream.fileno(), b"\n")
             self._runs += 1
             return self._display
 
@@ -105,6 +109,7 @@ class Shown:
             if self._runs == 0 and self._display is not None:
                 self._display.end()
                 self._display = None
+                SIGNALS.at_end = None
                 ROUTER.leave()
 
 

@@ -204,7 +204,7 @@ def test_a_server_that_is_told_to_end_leaves_its_runs_to_the_next(mortal: Client
         ("GET", "/runs/nowhere/events", 404, "There is no run 'nowhere'"),
         ("POST", "/runs/nowhere/cancel", 404, "There is no run 'nowhere'"),
         ("POST", "/runs/nowhere/resume", 404, "There is no run 'nowhere'"),
-        ("GET", "/runs/..x/events", 422, "The run id name '..x'"),
+        ("GET", "/runs/..x/events", 422, "The run id '..x'"),
         ("POST", "/runs/running/resume", 409, "Run 'running' is held by"),
         ("POST", "/runs/whole/resume", 409, "'whole' ended with success"),
     ],

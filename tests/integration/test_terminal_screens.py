@@ -400,7 +400,21 @@ STOPPED = {
 }
 
 
-@pytest.mark.parametrize("code", ["sync", "async", "stubborn"])
+def test_a_second_ctrl_c_ends_at_once_and_leaves_the_terminal_sane(
+    terminal: Callable[..., Tmux],
+) -> None:
+    shown = terminal(height=50)
+    shown.run(STOPPED["stubborn"])
+    shown.until("0 of 1 done")
+    shown.keys("C-c")
+    shown.until("cancelled once")
+    shown.keys("C-c")
+
+    assert shown.ended(130).split("\n")[-1] == "rc=130"
+    is_sane(shown)
+
+
+@pytest.mark.parametrize("code", ["sync", "async"])
 def test_ctrl_c_ends_the_display_before_the_traceback(
     terminal: Callable[..., Tmux], code: str
 ) -> None:
@@ -408,9 +422,6 @@ def test_ctrl_c_ends_the_display_before_the_traceback(
     shown.run(STOPPED[code])
     shown.until("0 of 1 done")
     shown.keys("C-c")
-    if code == "stubborn":
-        shown.until("cancelled once")
-        shown.keys("C-c")
 
     shown.ended(130)
     lines = [line for line in shape("\n".join(shown.history)) if line != "cancelled once"]

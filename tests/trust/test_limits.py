@@ -53,7 +53,7 @@ from runnable.exceptions import (
     UnencodableError,
     nearest,
 )
-from runnable.extensions.run_log_store.buffered import BufferedRunLogStore
+from runnable.extensions.run_log_store.buffered import BufferedRunLogStore, Memory
 from runnable.extensions.run_log_store.sqlite import SQLiteRunLogStore
 from runnable.lines import CUT
 from runnable.records import Record
@@ -82,12 +82,9 @@ class Switch:
 
 
 @pytest.fixture(autouse=True)
-def forget_runs() -> Iterator[None]:
+def own_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     """The memory store is one for the process: no test leaves a run in it."""
-    yield
-    store = BufferedRunLogStore()
-    for run in store.list_runs(limit=1_000):
-        store.delete_run(run.run_id)
+    monkeypatch.setattr(BufferedRunLogStore, "memory", Memory())
 
 
 def one(function: Function, **settings: Any) -> Pipeline:
