@@ -39,7 +39,7 @@ fix: $(CHECKED)  ## Mend what format and lint can mend
 	$(BIN)/ruff check --fix $(PATHS)
 
 trust: $(MADE)  ## Prove in full what is promised: crashes, owners, signals, pressure
-	$(BIN)/python -m pytest tests/trust tests/integration/test_kill.py --full -s --durations 0 --timeout 1800
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/trust tests/integration/test_kill.py --full --durations 40 --timeout 1500
 
 simulate: $(MADE)  ## Simulate runs through faults: make simulate SEEDS=20000 FIRST=0
 	$(BIN)/python -m pytest tests/trust/test_simulation.py -k three -s --timeout 0 --seeds $(or $(SEEDS),20000) --first-seed $(or $(FIRST),0)
