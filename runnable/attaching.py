@@ -8,7 +8,6 @@ import re
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from functools import lru_cache
-from itertools import islice
 from typing import Final, NamedTuple
 
 from pydantic_core import from_json
@@ -17,7 +16,8 @@ from starlette.types import Message, Receive, Scope, Send
 
 from runnable.defaults import KIB, LOGGER_NAME
 from runnable.following import follow_pages
-from runnable.records import Record
+from runnable.kinds import CHUNKS
+from runnable.records import Batch, Record
 from runnable.store import BaseRunLogStore, Owner
 
 logger = logging.getLogger(LOGGER_NAME)
@@ -168,13 +168,21 @@ def _bodies(page: Iterable[Record], epoch: int) -> Iterator[bytes]:
 @lru_cache(maxsize=128)
 def _frames_of(epoch: int, record: Record, start: int) -> bytes:
     """The frames of a part of a record, from its `start`-th event on."""
-    told = islice(record.wire(), start, start + PART)
+    told = record.wire()
+    if record.kind == CHUNKS:
+        told = _batch_of(record).part(start, start + PART).wire()
     return b"".join(
         [
             b"event: %b\ndata: %b\nid: %d-%d\n\n" % (kind.encode(), event, epoch, seq)
             for seq, kind, event in told
         ]
     )
+
+
+@lru_cache(maxsize=8)
+def _batch_of(record: Record) -> Batch:
+    """Its parts are asked for one after the other, and it is read once for all of them."""
+    return Batch.read(record)
 
 
 def _epoch_after(records: Iterable[Record], epoch: int) -> int:

@@ -243,6 +243,12 @@ class Batch:
         self.at.append(at)
         self.payloads.append(payload)
 
+    def part(self, start: int, end: int | None = None) -> Batch:
+        """The batch of its events from the `start`-th on, up to the `end`-th, counted from 0."""
+        which = slice(start, end)
+        columns = self.of[which], self.at[which], self.payloads[which]
+        return Batch(self.seq + start, self.heads, *columns)
+
     def record(self) -> Record:
         """The batch as it is stored."""
         columns: dict[str, Any] = {"at": self.at, "payloads": self.payloads}
@@ -299,14 +305,7 @@ def after(records: Iterable[Record], seq: int) -> Iterator[Record]:
         if record.seq > seq:
             yield record
         elif record.last > seq:
-            batch, skip = Batch.read(record), seq - record.seq + 1
-            yield Batch(
-                seq + 1,
-                batch.heads,
-                batch.of[skip:],
-                batch.at[skip:],
-                batch.payloads[skip:],
-            ).record()
+            yield Batch.read(record).part(seq - record.seq + 1).record()
 
 
 def encode_bytes(chunk: bytes) -> str:

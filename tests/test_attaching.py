@@ -31,7 +31,7 @@ from runnable import attaching as attaching_module
 from runnable.attaching import AttachedResponse, Life, Place, frames, place_among
 from runnable.config import load_store
 from runnable.exceptions import InvalidNameError
-from runnable.records import Record
+from runnable.records import Batch, Record
 from runnable.store import BaseRunLogStore, Lease, Owner, RunRecord
 
 EVERYTHING_SECONDS = 30
@@ -142,6 +142,29 @@ async def test_each_event_is_the_journals_own_bytes(
         for record in records
         for seq, kind, event in record.wire()
     )
+
+
+async def test_a_batch_is_read_once_however_many_parts_it_is_sent_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def stream() -> AsyncGenerator[str, None]:
+        for number in range(2_000):
+            yield str(number)
+
+    await AsyncPipeline(steps=[AsyncPythonTask(function=stream, name="s")]).execute(run_id="parts")
+    batches: list[int] = []
+    read = Batch.read
+
+    def counted(record: Record) -> Batch:
+        batches.append(record.seq)
+        return read(record)
+
+    monkeypatch.setattr(Batch, "read", counted)
+    everything = await rest("parts")
+
+    assert [one.data["seq"] for one in everything] == [*range(1, 2_005)]
+    assert len(everything) > 20 * attaching_module.PART
+    assert len(batches) == len(set(batches)) > 0
 
 
 async def test_a_reader_that_comes_in_a_retried_attempt_is_told_what_is_void() -> None:

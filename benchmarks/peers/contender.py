@@ -90,6 +90,14 @@ class Resumable:
         return {"seconds": self.last_began - began}
 
 
+class NotOfferedError(Exception):
+    """A case that the project has no means for, as `peers.py` says of it."""
+
+    def __init__(self, contender: Contender, case: str) -> None:
+        self.case = case
+        super().__init__(f"{type(contender).__name__} has no case {case!r}; peers.py must say so.")
+
+
 class Contender:
     """One project, in the process of its own environment.
 
@@ -112,31 +120,31 @@ class Contender:
 
     async def steps(self, n: int, promise: Promise) -> Seconds:
         """`n` async steps that add one, in a row."""
-        raise NotImplementedError
+        raise NotOfferedError(self, "steps")
 
     async def later(self, n: int) -> Seconds:
         """The same, where a step does not wait for what is stored of those before."""
-        raise NotImplementedError
+        raise NotOfferedError(self, "later")
 
     async def stream(self, n: int, promise: Promise) -> Seconds:
         """`n` chunks of one step, to a reader that counts them."""
-        raise NotImplementedError
+        raise NotOfferedError(self, "stream")
 
     async def first_token(self, n: int, promise: Promise) -> Seconds:
         """`n` chunks, 10 ms apart: how long one is on its way."""
-        raise NotImplementedError
+        raise NotOfferedError(self, "first_token")
 
     async def concurrent(self, runs: int, steps: int, promise: Promise) -> Seconds:
         """So many runs at once, of so many steps of 10 ms."""
-        raise NotImplementedError
+        raise NotOfferedError(self, "concurrent")
 
     async def die(self, folder: Path, n: int) -> None:
         """Run `n` steps durably, the last of which kills this process."""
-        raise NotImplementedError
+        raise NotOfferedError(self, "die")
 
     async def resumed(self, folder: Path, n: int) -> Seconds:
         """Go on with that run, whose process is dead: from the call to its last step."""
-        raise NotImplementedError
+        raise NotOfferedError(self, "resumed")
 
     async def resume(self, n: int) -> Seconds:
         """`resumed` with a copy of what a process left that was killed in its last step."""
