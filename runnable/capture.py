@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import sys
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from threading import Lock, get_ident
@@ -21,6 +22,13 @@ from typing import Any, BinaryIO, Final, TextIO, cast
 
 from runnable.lines import Capture, split
 from runnable.loggers import Display, LoggerTap, Sink, Stream, nowhere
+
+_RETIRED: Final = 16
+"""How many stand-ins are kept when they have stepped aside.
+
+`print` does not hold on to the stream that it writes to: one that another thread writes to just
+then must not vanish.
+"""
 
 
 class Router:
@@ -38,6 +46,7 @@ class Router:
         self._lock = Lock()
         self._entered = 0
         self._stand_ins: list[_StandIn] = []
+        self._retired: deque[_StandIn] = deque(maxlen=_RETIRED)
         self._tap: LoggerTap | None = None
         self.display: Display | None = None
         """The live display, while there is one."""
@@ -58,9 +67,22 @@ class Router:
         with self._lock:
             self._entered += 1
             if self._entered == 1:
-                self._stand_ins = [*_standing_in(self, current_sink)]
+                self._stand_ins = [*self._standing_in(current_sink)]
                 self._tell_stand_ins()
                 self._tap = LoggerTap(self, current_sink)
+
+    def _standing_in(self, current_sink: Callable[[], Sink | None]) -> Iterator[_StandIn]:
+        """A stand-in for each stream, one that has stood in for it before where there is one."""
+        streams: tuple[Stream, ...] = ("stdout", "stderr")
+        for stream in streams:
+            real = cast("TextIO | None", getattr(sys, stream))
+            if real is None:  # a process without a console has none
+                continue
+            before = [o for o in self._retired if o.real is real and o.stream == stream]
+            stand_in = before[0] if before else _StandIn(self, stream, real)
+            stand_in.current_sink = current_sink
+            setattr(sys, stream, stand_in)
+            yield stand_in
 
     def show(self, display: Display | None, covers: Callable[[TextIO], bool] | None = None) -> None:
         """Hand what goes to the terminal to a live display from now on, or to none any more.
@@ -97,6 +119,7 @@ class Router:
                 return
             for stand_in in (*self._stand_ins, self._tap):
                 stand_in.step_aside()
+            self._retired += [one for one in self._stand_ins if one not in self._retired]
             self._stand_ins, self._tap = [], None
             self.captures.clear()
 
@@ -136,11 +159,9 @@ class Router:
 class _StandIn:
     """Stands in `sys.stdout` or `sys.stderr`; all it does not know, the real stream does."""
 
-    def __init__(
-        self, router: Router, stream: Stream, real: TextIO, current_sink: Callable[[], Sink | None]
-    ) -> None:
+    def __init__(self, router: Router, stream: Stream, real: TextIO) -> None:
         self.stream: Stream = stream
-        self.current_sink = current_sink
+        self.current_sink: Callable[[], Sink | None] = nowhere
         self.display: Display | None = None
         self._router = router
         self.real = real
@@ -259,16 +280,6 @@ class _StandIn:
             setattr(sys, self.stream, self.real)
         self.show(None)
         self.current_sink = nowhere
-
-
-def _standing_in(router: Router, current_sink: Callable[[], Sink | None]) -> Iterator[_StandIn]:
-    streams: tuple[Stream, ...] = ("stdout", "stderr")
-    for stream in streams:
-        real = cast("TextIO | None", getattr(sys, stream))
-        if real is not None:  # a process without a console has none
-            stand_in = _StandIn(router, stream, real, current_sink)
-            setattr(sys, stream, stand_in)
-            yield stand_in
 
 
 class _BufferStandIn:

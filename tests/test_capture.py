@@ -6,6 +6,7 @@ import asyncio
 import gc
 import io
 import logging
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Generator, Iterator
@@ -822,3 +823,26 @@ def test_a_process_without_streams_is_left_without(monkeypatch: pytest.MonkeyPat
 def test_leaving_more_often_than_entering_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="more often"):
         Router().leave()
+
+
+def test_a_print_of_another_thread_outlives_the_stream_it_goes_to() -> None:
+    """`print` does not hold on to `sys.stdout`, which comes and goes with the runs."""
+    script = """
+import sys, threading
+from runnable.capture import ROUTER
+
+over = threading.Event()
+
+def come_and_go():
+    for _ in range(20_000):
+        ROUTER.enter(lambda: None)
+        ROUTER.leave()
+    over.set()
+
+sys.setswitchinterval(1e-6)
+threading.Thread(target=come_and_go).start()
+while not over.is_set():
+    print("a", "b", "c")
+"""
+    ended = subprocess.run([sys.executable, "-c", script], stdout=subprocess.DEVNULL, check=False)
+    assert ended.returncode == 0
