@@ -21,20 +21,20 @@ from runnable.exceptions import (
     RunCancelledError,
     StoreError,
     first_line,
-    message_of,
     nearest,
     visible,
 )
+from runnable.failing import cut
 from runnable.graph import Outcome
 from runnable.journal import Item, Journal, Writer
 from runnable.masking import Masker
 from runnable.opening import Opened, Opening
+from runnable.outputs import previews
 from runnable.reading import OnDisconnect, Reading
 from runnable.runlog import RunLog
-from runnable.scope import CURRENT, Run, Scope
+from runnable.scope import CURRENT, Placement, Run, Scope
 from runnable.signals import SIGNALS
 from runnable.stream import Stream
-from runnable.tasks.base import cut, previews
 from runnable.telemetry import Tracing
 from runnable.terminal import live_progress
 from runnable.waking import WAKING, on_kernels_thread
@@ -232,7 +232,8 @@ class AsyncPipelineContext:
     async def _live(self) -> None:
         """The life of the run, in its own task: walk, say how it ended, close."""
         executor = self.services.pipeline_executor
-        scope = Scope(self._run, dict(self._opened.parameters), inline=executor.inline)
+        placement = Placement(inline=executor.inline)
+        scope = Scope(self._run, dict(self._opened.parameters), placement=placement)
         ROUTER.enter(CURRENT.get)
         try:
             if (self._task is not None and self._task.begins_cancelled()) or self._run.cancelled:
@@ -265,11 +266,11 @@ class AsyncPipelineContext:
             rest = b',"status":"success","outputs":%b,"duration":%b' % (shown, duration)
             journal.record("pipeline_completed", rest)
             return
-        message = message_of(outcome.error)
+        message = outcome.problem
         message = cut(masker.mask(message) if masker else message, defaults.MAX_ERROR_BYTES)
         rest = b',"error":%b,"error_type":%b,"path":%b' % (
             to_json(cut(message, defaults.MAX_PREVIEW_BYTES)),
-            to_json(type(outcome.error).__name__),
+            to_json(type(outcome.cause).__name__),
             to_json(outcome.path),
         )
         journal.record("pipeline_error", rest, to_json({"error": message}))
@@ -312,7 +313,9 @@ class AsyncPipelineContext:
             task.result()
         outcome = self._outcome
         if outcome is not None and outcome.error is not None:
-            reason, masker = first_line(outcome.error), self._run.masker
+            reason, masker = first_line(outcome.cause or outcome.error), self._run.masker
+            if more := len(outcome.failures[1:]):
+                reason = f"{reason.removesuffix('.')} (and {more:,} more failed)"
             reason = cut(masker.mask(reason) if masker else reason, 500)
             raise ExecutionFailedError(self.run_id, outcome.path, reason) from outcome.error
 

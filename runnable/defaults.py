@@ -37,6 +37,7 @@ MAX_RUN_ID: Final = 128
 MAX_NAME: Final = 200
 MAX_PATH_DEPTH: Final = 32
 MAX_PARAMETERS: Final = 1_000
+MAX_MAP_ITEMS: Final = 1_000_000
 MAX_JSON_DEPTH: Final = 100
 MAX_RESUMES_IN_PLACE: Final = 10
 """Resumes that ended in the same step without a record before one more needs `force`."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING
-
-from pydantic_core import to_json
 
 from runnable import defaults
 from runnable.exceptions import LimitError
@@ -31,6 +31,8 @@ class Engine:
 
     async def walk(self, graph: Graph, scope: Scope) -> Outcome:
         """Run the graph to its end."""
+        if graph.max_concurrency is not None:
+            scope = _limited(scope, graph.max_concurrency)
         node, last = graph.start, scope
         while not node.is_end:
             step = scope.enter(node.name)
@@ -63,18 +65,27 @@ class Engine:
         """
         if type(node) is not TaskNode and not isinstance(node, TaskNode):
             raise TypeError(f"Only a task can be placed, not a {node.node_type!r}.")
+        if scope.placement.limits:
+            return self._place_in_turn(node, scope)
         return self.executor.trigger_node_execution(node, scope)
+
+    async def _place_in_turn(self, node: TaskNode, scope: Scope) -> Attempt:
+        """Wait until the pipelines around the task have room for one more at once."""
+        async with AsyncExitStack() as held:
+            for limit in scope.placement.limits:
+                await held.enter_async_context(limit)
+            return await self.executor.trigger_node_execution(node, scope)
 
     def _known(self, step: StepLog, scope: Scope) -> Outcome | None:
         """The result of a step that ended in an earlier life, or None if it must run (again)."""
-        scope.attempt = step.last_attempt
+        scope.attempt = step.last_attempt or 1
         if step.status == defaults.SUCCESS:
             scope.record("task_skipped", b',"reason":"resumed"')
             return Outcome(step.outputs())
         history = scope.run.history
         if history is not None and f"{scope.path}.{defaults.ON_FAILURE}" in history.branches:
             return Outcome(error=EarlierFailureError(step.error or step.status), path=scope.path)
-        scope.attempt += 1
+        scope.attempt = step.last_attempt + 1
         scope.voids_chunks = scope.path in scope.run.streamed_before
         return None
 
@@ -83,15 +94,17 @@ class Engine:
         if node.on_failure is None:
             return outcome
         branch = step.enter(defaults.ON_FAILURE)
-        facts = b',"path":%b,"branch":"%b"' % (
-            to_json(branch.path),
-            defaults.ON_FAILURE.encode(),
-        )
-        step.run.sink.record("branch_started", facts)
+        branch.branch_started(defaults.ON_FAILURE)
         ended = await self.walk(node.on_failure, branch)
         status = defaults.SUCCESS if ended.error is None else defaults.FAIL
-        step.run.sink.record("branch_completed", facts + b',"status":%b' % to_json(status))
+        branch.branch_completed(defaults.ON_FAILURE, status)
         return ended
+
+
+def _limited(scope: Scope, limit: int) -> Scope:
+    """The scope of a pipeline in which so many tasks run at once."""
+    limits = (asyncio.Semaphore(limit), *scope.placement.limits)
+    return scope.placed(replace(scope.placement, limits=limits))
 
 
 def _too_many(scope: Scope) -> LimitError:

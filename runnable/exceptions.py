@@ -23,6 +23,9 @@ RunnableError
 │   ├── StepTimeoutError (TimeoutError) an attempt that took longer than its `timeout`
 │   ├── ThreadsHeldError                all worker threads go on with functions that were left
 │   ├── ProcessDiedError                the process of a step ended before its function did
+│   ├── ItemsError (ValueError)         a map's parameter holds nothing that has items
+│   ├── BreakError (ValueError)         a loop's parameter does not say whether it is over
+│   ├── NoBranchError (ValueError)      a conditional has no branch for its parameter's value
 │   ├── UnsendableError (ValueError)    what cannot be pickled to or from the process of a step
 │   └── ProcessTraceback                the traceback in the process of a step: the cause there
 ├── ExecutionFailedError                a run that failed; the user's exception is its cause
@@ -419,6 +422,46 @@ class ProcessDiedError(StepError):
             told = f"ended with exit status {returncode}"
         before = "its function returned" if started else "its function was called"
         super().__init__(f"The process of step {step!r} {told}, before {before}.")
+
+
+class ItemsError(StepError, ValueError):
+    """The parameter that a map iterates on holds neither a list, nor a tuple, nor a dict."""
+
+    def __init__(self, step: str, name: str, found: str) -> None:
+        self.step = step
+        self.name = name
+        self.found = found
+        super().__init__(
+            f"Step {step!r} iterates on {name!r}, which holds one {found}. Return a list, a tuple "
+            f"or a dict under that name."
+        )
+
+
+class BreakError(StepError, ValueError):
+    """The parameter that ends a loop is not set, or is neither true nor false."""
+
+    def __init__(self, step: str, name: str, reason: str) -> None:
+        self.step = step
+        self.name = name
+        self.reason = reason
+        super().__init__(
+            f"Step {step!r} goes on until {name!r} is true, and {reason}. Have a step of the "
+            f"branch return {name!r} as a bool in every turn."
+        )
+
+
+class NoBranchError(StepError, ValueError):
+    """A conditional has neither a branch for its parameter's value nor a default."""
+
+    def __init__(self, step: str, name: str, value: str, branches: Collection[str]) -> None:
+        self.step = step
+        self.name = name
+        self.value = value
+        self.branches: tuple[str, ...] = tuple(branches)
+        super().__init__(
+            f"Step {step!r} has no branch for {name!r} as it is, {shortened(value)} (there are: "
+            f"{listed(map(repr, self.branches))}). Add a branch of that name, or a default."
+        )
 
 
 class UnsendableError(StepError, ValueError):

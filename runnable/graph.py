@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Protocol
 
 from runnable import defaults
-from runnable.exceptions import GraphError, listed, nearest
+from runnable.exceptions import GraphError, first_line, listed, message_of, nearest
 
 if TYPE_CHECKING:
     from runnable.attempt import Attempt
@@ -21,12 +21,41 @@ FAIL: Final = "fail"
 _NOTHING: Final[Mapping[str, Parameter]] = {}
 
 
+class Failure(NamedTuple):
+    """A step that failed in a branch."""
+
+    path: str
+    error: BaseException
+
+    def __str__(self) -> str:
+        return f"{self.path}: {first_line(self.error)}"
+
+
 class Outcome(NamedTuple):
-    """How a node ended: with outputs, or with the error of the step at `path`."""
+    """How a node ended: with outputs, or with the error of the step at `path`.
+
+    `failures` are the steps that failed in the branches of a composite, the first one first;
+    `error` is then the group of their errors.
+    """
 
     outputs: Mapping[str, Parameter] = _NOTHING
     error: BaseException | None = None
     path: str = ""
+    failures: tuple[Failure, ...] = ()
+
+    @property
+    def cause(self) -> BaseException | None:
+        """The error of the step that failed first."""
+        return self.failures[0].error if self.failures else self.error
+
+    @property
+    def problem(self) -> str:
+        """What the first cause says, and the other failures in a line."""
+        if self.cause is None:
+            return ""
+        others = self.failures[1:]
+        more = f"\n(and {len(others):,} more: {listed(map(str, others), '; ')})" if others else ""
+        return message_of(self.cause) + more
 
 
 class Walker(Protocol):
@@ -82,6 +111,10 @@ class BaseNode(ABC):
         branches = {name: graph.structure for name, graph in self.graphs()}
         return described | ({"branches": branches} if branches else {})
 
+    def sets(self) -> Iterable[str]:
+        """The names of the parameters that it may set."""
+        return ()
+
     def count_tasks(self) -> int:
         """How many task steps and stubs it stands for, without those of `on_failure`."""
         return sum(
@@ -104,12 +137,20 @@ class Graph:
         start_at: The name of the first node.
         name: The pipeline's.
         description: For people.
+        max_concurrency: How many tasks run at once in it, those of its branches too.
     """
 
-    def __init__(self, start_at: str, name: str = "", description: str = "") -> None:
+    def __init__(
+        self,
+        start_at: str,
+        name: str = "",
+        description: str = "",
+        max_concurrency: int | None = None,
+    ) -> None:
         self.start_at = start_at
         self.name = name
         self.description = description
+        self.max_concurrency = max_concurrency
         self.nodes: dict[str, BaseNode] = {}
 
     def add_node(self, node: BaseNode) -> None:
@@ -225,6 +266,16 @@ class Graph:
         """What must be the same when a run is resumed, as JSON holds it."""
         steps = {n.name: n.structure() for n in self.nodes.values() if not n.is_end}
         return {"start_at": self.start_at, "steps": steps}
+
+    @cached_property
+    def sets(self) -> tuple[str, ...]:
+        """The names of the parameters that its steps may set, those of `on_failure` too."""
+        found: dict[str, None] = {}
+        for node in self.nodes.values():
+            found.update(dict.fromkeys(node.sets()))
+            if node.on_failure is not None:
+                found.update(dict.fromkeys(node.on_failure.sets))
+        return tuple(found)
 
     @cached_property
     def total_tasks(self) -> int:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from pydantic_core import to_json
 
@@ -62,10 +62,13 @@ class Journal:
         """Is told what is appended; must be quick, and must not raise."""
         self.pending: list[Item] = []
         self.moving: list[Item] = []
-        self.waiting: list[tuple[int, asyncio.Future[None]]] = []
+        self.waiting: list[tuple[int, asyncio.Future[None], bool]] = []
+        """The seq that is waited for, by whom, and whether a reader is waited for after it."""
         self.bytes_waiting = self._moving_bytes = 0
         self.announced = False
         """Whether the writer knows that chunks wait."""
+        self.branching = 0
+        """How many composites have branches that run beside each other."""
         self._on_failure = on_failure
         self._now, self._stamp = clock.now, clock.stamp
         self._writer = writer
@@ -165,8 +168,21 @@ class Journal:
         Raises:
             StoreError: If the journal failed; the future raises it too.
         """
-        waiting, reader = self.commit(), self.reader
-        return reader.waiting() if waiting is None and reader is not None else waiting
+        if self.error is not None:
+            raise self.error
+        reader = self.reader
+        if self.committed != self.seq:
+            waiting = self._writer.commit(self, for_step=reader is not None)
+            if waiting is not None:
+                return waiting
+        return None if reader is None else reader.waiting()
+
+    def fan_out(self, change: Literal[1, -1]) -> None:
+        """Branches run beside each other from now on, or do so no more.
+
+        While they do, what they append in one turn of the loop is one commit.
+        """
+        self.branching += change
 
     def cut(self) -> Append:
         """What is to be appended next, taken from what waits."""
@@ -202,11 +218,17 @@ class Journal:
 
     def _let_go_on(self) -> None:
         """Wake whoever waits for no more than what is committed."""
-        still: list[tuple[int, asyncio.Future[None]]] = []
-        for seq, waiting in self.waiting:
+        still: list[tuple[int, asyncio.Future[None], bool]] = []
+        reader = self.reader
+        for one in self.waiting:
+            seq, waiting, for_step = one
             if seq > self.committed:
-                still.append((seq, waiting))
-            elif not waiting.done():
+                still.append(one)
+            elif waiting.done():
+                continue
+            elif for_step and reader is not None and not reader.has_room:
+                reader.hold(waiting)
+            else:
                 waiting.set_result(None)
         self.waiting = still
 
@@ -215,7 +237,7 @@ class Journal:
         if self.error is not None:
             return
         self.error = error
-        for _, waiting in self.waiting:
+        for _, waiting, _ in self.waiting:
             if not waiting.done():
                 waiting.set_exception(error)
                 waiting.exception()  # whoever waited may have been cancelled meanwhile
@@ -310,9 +332,14 @@ class Writer:
                 self._timer.cancel()
                 self._timer = None
 
-    def commit(self, journal: Journal) -> asyncio.Future[None] | None:
-        """Append what waits of that journal; a future unless it is done on return."""
-        if self._may_commit_here():
+    def commit(self, journal: Journal, *, for_step: bool = False) -> asyncio.Future[None] | None:
+        """Append what waits of that journal; a future unless it is done on return.
+
+        Args:
+            journal: Whose records wait.
+            for_step: Whether the future is to wait for the journal's reader, too.
+        """
+        if journal.branching == 0 and self._may_commit_here():
             self._commit_one(journal)
             if journal.error is not None:
                 raise journal.error
@@ -322,7 +349,7 @@ class Writer:
         if self._turn is None and self._thread_commit is None:
             self._turn = self._loop.call_soon(self._flush)
         waiting: asyncio.Future[None] = self._loop.create_future()
-        journal.waiting.append((journal.seq, waiting))
+        journal.waiting.append((journal.seq, waiting, for_step))
         return waiting
 
     def chunk_waits(self, journal: Journal, at: int, *, much: bool) -> None:

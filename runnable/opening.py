@@ -270,17 +270,16 @@ def _check_leaks(parameters: Mapping[str, Parameter], secrets: Mapping[str, str]
 
 def _streamed_before(store: BaseRunLogStore, history: RunLog) -> frozenset[str]:
     """The steps that will run again although chunks of an earlier attempt have been sent."""
-    return frozenset(
-        step.path
+    again = {
+        step.path: step.first_seq
         for step in history.steps.values()
-        if step.status != defaults.SUCCESS
-        and _has_streamed(store, history.run_id, step.path, step.first_seq)
-    )
-
-
-def _has_streamed(store: BaseRunLogStore, run_id: str, path: str, after: int) -> bool:
-    for record in store.read(run_id, after=after, kinds={CHUNKS}):
+        if step.status != defaults.SUCCESS and not step.is_composite
+    }
+    found: set[str] = set()
+    after = min(again.values(), default=0)
+    for record in store.read(history.run_id, after=after, kinds={CHUNKS}) if again else ():
         heads: list[dict[str, Any]] = from_json(record.event)
-        if any(head["path"] == path and head["type"] == "task_chunk" for head in heads):
-            return True
-    return False
+        found.update(head["path"] for head in heads if head["type"] == "task_chunk")
+        if found.issuperset(again):
+            break
+    return frozenset(found.intersection(again))

@@ -33,6 +33,10 @@ BUILT_IN: Final[Mapping[str, Mapping[str, str]]] = {
     "nodes": {
         "task": "runnable.nodes:TaskNode",
         "stub": "runnable.nodes:StubNode",
+        "parallel": "runnable.nodes:ParallelNode",
+        "map": "runnable.nodes:MapNode",
+        "loop": "runnable.nodes:LoopNode",
+        "conditional": "runnable.nodes:ConditionalNode",
         "success": "runnable.nodes:SuccessNode",
         "fail": "runnable.nodes:FailNode",
     },

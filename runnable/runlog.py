@@ -142,10 +142,11 @@ class RunLog:
 
     @property
     def metrics(self) -> dict[str, JsonValue]:
-        """Name → value of every metric that a step returned."""
+        """Name → value of every metric; those of a map's items are the list that it gathers."""
         return {
             name: cast("JsonValue", parameter.get_value())
             for step in self.steps.values()
+            if stands_in_pipeline(step.path)
             for name, parameter in step.outputs().items()
             if parameter.kind == "metric"
         }
@@ -199,14 +200,26 @@ class RunLog:
         taker(self, from_json(text), values)
         return self
 
-    def _close(self, end: Event) -> None:
-        """End every attempt and every branch that is open."""
-        for step in self._open.values():
-            step.tell("closed", end, NONE)
-        self._open = {}
+    def _close(self, end: Event, inside: str = "") -> None:
+        """End every attempt and every branch that is open.
+
+        Args:
+            end: The status, and when it was.
+            inside: Of a composite or branch that has ended: those below its path alone.
+        """
+        below = f"{inside}." if inside else ""
+        closed = [path for path in self._open if path.startswith(below)]
+        for path in closed:
+            self._open.pop(path).tell("closed", end, NONE)
         for path, status in self.branches.items():
-            if status == defaults.RUNNING:
+            if status == defaults.RUNNING and path.startswith(below):
                 self.branches[path] = end["status"]
+
+    def _close_cancelled(self, event: Event) -> None:
+        """A composite or branch has not succeeded: what still ran in it was cancelled."""
+        if event["status"] != defaults.SUCCESS:
+            end: Event = {"status": defaults.CANCELLED, "timestamp": event["timestamp"]}
+            self._close(end, event["path"])
 
     def _step(self, event: Event) -> StepLog:
         path = event["path"]
@@ -267,11 +280,15 @@ class RunLog:
 
     def _branch_completed(self, event: Event, _: Values) -> None:
         self.branches[event["path"]] = event["status"]
+        self._close_cancelled(event)
 
     def _composite_completed(self, event: Event, values: Values) -> None:
-        self.branches[event["path"]] = event["status"]
-        if event["status"] == defaults.SUCCESS and stands_in_pipeline(event["path"]):
-            self._stored.update(outputs_of(event, values))
+        outputs = outputs_of(event, values)
+        self._step(event).tell("composite_completed", event, values or {"outputs": outputs})
+        self._close_cancelled(event)
+        if stands_in_pipeline(event["path"]):
+            self._stored.update(outputs)
+        self.idle_resumes = {}
 
     def _pipeline_completed(self, event: Event, _: Values) -> None:
         self.status, self.end_time = defaults.SUCCESS, time_of(event)

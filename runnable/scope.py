@@ -54,6 +54,10 @@ class Sink(Protocol):
         """`commit`, and room for the reader: what a step waits for before its call."""
         ...
 
+    def fan_out(self, change: Literal[1, -1]) -> None:
+        """Branches run beside each other from now on, or do so no more: commits are shared."""
+        ...
+
 
 class CallbackSink:
     """Hands each event to a callback as a dict, and to another sink if there is one."""
@@ -103,6 +107,11 @@ class CallbackSink:
     def commit_step(self) -> asyncio.Future[None] | None:
         """Commit what the other sink has, and wait for its reader."""
         return None if self._onward is None else self._onward.commit_step()
+
+    def fan_out(self, change: Literal[1, -1]) -> None:
+        """Tell the other sink."""
+        if self._onward is not None:
+            self._onward.fan_out(change)
 
 
 @dataclass(slots=True, eq=False, repr=False)
@@ -171,7 +180,23 @@ class Run:
             self.sink.chunk(head, payload, size)
 
 
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """What is asked of the place where tasks run.
+
+    Args:
+        inline: A sync function runs on the loop's own thread, since nothing runs beside it.
+        isolated: A function that is not async runs in a process of its own.
+        limits: Each is held while a task runs: the innermost pipeline's first.
+    """
+
+    inline: bool = False
+    isolated: bool = False
+    limits: tuple[asyncio.Semaphore, ...] = ()
+
+
 _NO_VARIABLES: Final[Mapping[str, object]] = {}
+_ANYWHERE: Final = Placement()
 
 
 class Scope:
@@ -205,18 +230,30 @@ class Scope:
         name: str = "",
         path: str = "",
         variables: Mapping[str, object] | None = None,
-        inline: bool = False,
+        placement: Placement = _ANYWHERE,
     ) -> None:
         self.run = run
         self.parameters = parameters
         self.name = name
         self.path = path
         self.variables: Mapping[str, object] = _NO_VARIABLES if variables is None else variables
-        self.inline = inline
-        """Whether a sync function runs on the loop's own thread."""
+        self.placement = placement
 
-    def enter(self, name: str, *, variables: Mapping[str, object] | None = None) -> Scope:
+    def enter(
+        self,
+        name: str,
+        *,
+        parameters: dict[str, Parameter] | None = None,
+        variables: Mapping[str, object] | None = None,
+        placement: Placement | None = None,
+    ) -> Scope:
         """The scope of a step or branch in this one.
+
+        Args:
+            name: The segment of its path.
+            parameters: A branch's own; a step has those of its pipeline.
+            variables: Iteration variables beside those that are there already.
+            placement: Where its tasks run, if elsewhere than those of this one.
 
         Raises:
             DefinitionError: If it would stand deeper than 32 segments.
@@ -231,8 +268,34 @@ class Scope:
                 )
         inner = self.variables if variables is None else {**self.variables, **variables}
         return Scope(
-            self.run, self.parameters, name=name, path=path, variables=inner, inline=self.inline
+            self.run,
+            self.parameters if parameters is None else parameters,
+            name=name,
+            path=path,
+            variables=inner,
+            placement=self.placement if placement is None else placement,
         )
+
+    def placed(self, placement: Placement, variables: Mapping[str, object] | None = None) -> Scope:
+        """The same place in the run, with tasks placed otherwise, or with more variables."""
+        return Scope(
+            self.run,
+            self.parameters,
+            name=self.name,
+            path=self.path,
+            variables={**self.variables, **variables} if variables else self.variables,
+            placement=placement,
+        )
+
+    def branch_started(self, branch: str) -> None:
+        """Record that the branch which this is the scope of begins."""
+        facts = b',"path":%b,"branch":%b' % (to_json(self.path), to_json(branch))
+        self.run.sink.record("branch_started", facts)
+
+    def branch_completed(self, branch: str, status: str) -> None:
+        """Record that the branch which this is the scope of has ended."""
+        names = to_json(self.path), to_json(branch), to_json(status)
+        self.run.sink.record("branch_completed", b',"path":%b,"branch":%b,"status":%b' % names)
 
     def next_attempt(self) -> Scope:
         """The scope of the same step's next attempt; the one before may still be in use."""
@@ -242,7 +305,7 @@ class Scope:
             name=self.name,
             path=self.path,
             variables=self.variables,
-            inline=self.inline,
+            placement=self.placement,
         )
         following.attempt, following.retries_left = self.attempt + 1, self.retries_left - 1
         following.voids_chunks = self.voids_chunks or self.streamed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 from runnable import defaults
@@ -64,7 +64,10 @@ _STATUS: Final[dict[str, defaults.Status]] = {
 
 
 class StepLog:
-    """One step of a run, with its attempts in order; they are made when they are asked for."""
+    """One step of a run, with its attempts in order; they are made when they are asked for.
+
+    A composite is told of when it has ended, and its end counts as an attempt.
+    """
 
     __slots__ = ("_loader", "_story", "name", "path", "skipped")
 
@@ -85,14 +88,21 @@ class StepLog:
         return _STATUS.get(kind) or event["status"]
 
     @property
+    def is_composite(self) -> bool:
+        """Whether it holds branches, and is no task."""
+        return bool(self._story) and self._story[-1][0] == "composite_completed"
+
+    @property
     def attempts(self) -> list[StepAttempt]:
         """What happened, attempt by attempt."""
         attempts: list[StepAttempt] = []
-        for kind, event, values in self._story:
-            if kind == "task_started":
+        for number, (kind, event, values) in enumerate(self._story, 1):
+            if kind == "composite_completed":
+                attempts.append(_composite(number, event))
+            elif kind == "task_started":
                 attempts.append(_begun(event))
                 continue
-            if not attempts or attempts[-1].status != defaults.RUNNING:
+            elif not attempts or attempts[-1].status != defaults.RUNNING:
                 attempts.append(_begun(event))  # it failed before it could start
             self._end(attempts[-1], kind, event, values)
         return attempts
@@ -100,6 +110,8 @@ class StepLog:
     @property
     def last_attempt(self) -> int:
         """The number of its last attempt; 0 if there is none."""
+        if self.is_composite:
+            return len(self._story)
         for _, event, _ in reversed(self._story):
             if "attempt" in event:
                 return event["attempt"]
@@ -118,10 +130,12 @@ class StepLog:
     @property
     def problem(self) -> str:
         """What its last attempt failed of, after the error's type; or empty."""
-        if not self._story or self._story[-1][0] != "task_error":
+        if not self._story:
             return ""
-        _, event, values = self._story[-1]
-        return f"{event['error_type']}: {values.get('error', event['error'])}"
+        kind, event, values = self._story[-1]
+        if kind == "task_error":
+            return f"{event['error_type']}: {values.get('error', event['error'])}"
+        return f"{values['error_type']}: {values['error']}" if "error_type" in values else ""
 
     @property
     def duration(self) -> float | None:
@@ -140,7 +154,7 @@ class StepLog:
         if not self._story:
             return {}
         kind, _, values = self._story[-1]
-        return values["outputs"] if kind == "task_completed" else {}
+        return values["outputs"] if kind in ("task_completed", "composite_completed") else {}
 
     def tell(self, kind: str, event: Event, values: Values) -> None:
         """Go on by one thing that happened to it."""
@@ -151,11 +165,14 @@ class StepLog:
         if "timestamp" in event:
             attempt.end_time = time_of(event)
         attempt.duration = event.get("duration", values.get("duration"))
-        if kind == "task_completed":
+        if kind in ("task_completed", "composite_completed"):
             outputs = self._loader.restore(values["outputs"])
             attempt.output_parameters = outputs
-            attempt.user_defined_metrics = {name: outputs[name] for name in event["metrics"]}
+            attempt.user_defined_metrics = {
+                name: output for name, output in outputs.items() if output.kind == "metric"
+            }
             attempt.returned = values.get("returned")
+            attempt.error, attempt.error_type = values.get("error"), values.get("error_type", "")
         elif kind == "task_error":
             attempt.error = values.get("error", event["error"])
             attempt.error_type, attempt.abandoned = event["error_type"], event["abandoned"]
@@ -231,6 +248,12 @@ def _begun(event: Event) -> StepAttempt:
         retry_indicator="resumed" if event.get("resumed") else "",
         input_parameters=event.get("inputs", {}),
     )
+
+
+def _composite(number: int, event: Event) -> StepAttempt:
+    """The attempt of a composite, which has no record of its beginning."""
+    began = time_of(event) - timedelta(seconds=event["duration"])
+    return StepAttempt(attempt=number, start_time=began)
 
 
 def time_of(event: Event) -> datetime:

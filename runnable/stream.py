@@ -75,11 +75,15 @@ class Stream(Generic[T]):
         if self.has_room:
             return None
         waiting: asyncio.Future[None] = self._loop.create_future()
+        self.hold(waiting)
+        return waiting
+
+    def hold(self, waiting: asyncio.Future[None]) -> None:
+        """End that future when the reader takes, or leaves."""
         self._writers.append(waiting)
         if self._patience is not None:
             timer = self._loop.call_later(self._patience, self._stall)
             waiting.add_done_callback(lambda _: timer.cancel())
-        return waiting
 
     def _stall(self) -> None:
         if not self.closed:

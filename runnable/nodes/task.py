@@ -58,6 +58,10 @@ class TaskNode(BaseNode):
         returns = [[declared.name, declared.kind] for declared in self.task.declared]
         return super().structure() | {"task": self.task.task_type, "returns": returns}
 
+    def sets(self) -> Iterable[str]:
+        """The names of what the task returns."""
+        return [declared.name for declared in self.task.declared]
+
     def count_tasks(self) -> int:
         """One."""
         return 1

@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from runnable.parameters import TaskReturns
+from runnable.sdk.composites import Conditional, Fail, Loop, Map, Parallel, Success
 from runnable.sdk.pipeline import AsyncPipeline, Pipeline, RunOptions
 from runnable.sdk.runs import cancel, follow
 from runnable.sdk.step import Step
@@ -34,6 +35,11 @@ __all__ = [
     "BranchCompletedEvent",
     "BranchStartedEvent",
     "CompositeCompletedEvent",
+    "Conditional",
+    "Fail",
+    "Loop",
+    "Map",
+    "Parallel",
     "Pipeline",
     "PipelineCancelledEvent",
     "PipelineCompletedEvent",
@@ -44,6 +50,7 @@ __all__ = [
     "RunOptions",
     "Step",
     "Stub",
+    "Success",
     "TaskChunkEvent",
     "TaskCompletedEvent",
     "TaskErrorEvent",

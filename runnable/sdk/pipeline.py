@@ -8,9 +8,9 @@ from collections.abc import AsyncGenerator, Collection, Generator, Mapping, Sequ
 from contextlib import aclosing, closing
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, Self, TypedDict, Unpack, cast
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, TypedDict, Unpack, cast
 
-from pydantic import InstanceOf, PrivateAttr, field_validator, model_validator
+from pydantic import Field, InstanceOf, PrivateAttr, field_validator, model_validator
 
 from runnable.check import Report, check
 from runnable.config import load_services
@@ -23,6 +23,7 @@ from runnable.names import check_label
 from runnable.nodes import FailNode, SuccessNode
 from runnable.opening import Opening
 from runnable.runlog import RunLog
+from runnable.sdk.composites import End
 from runnable.sdk.step import Step
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class _PipelineBase(Definition):
     steps: Sequence[InstanceOf[Step]]
     name: str = ""
     description: str = ""
+    max_concurrency: Annotated[int | None, Field(ge=1, strict=True)] = None
 
     _graph: Graph = PrivateAttr()
 
@@ -107,11 +109,12 @@ class _PipelineBase(Definition):
         targets = set(following.values())
         linked = any(step.next_node for step in self.steps)
         start = next((s for s in self.steps if not linked or s.name not in targets), self.steps[0])
-        graph = Graph(start.name, self.name, self.description)
-        for end in (SuccessNode(), FailNode()):
-            graph.add_node(end)
-        for step in self.steps:
-            graph.add_node(step.create_node(following[step.name]))
+        graph = Graph(start.name, self.name, self.description, self.max_concurrency)
+        nodes = [step.create_node(following.get(step.name, "")) for step in self.steps]
+        written = {(type(node), node.name) for node in nodes}
+        ends = (SuccessNode(), FailNode())
+        for node in [*(end for end in ends if (type(end), end.name) not in written), *nodes]:
+            graph.add_node(node)
         graph.check_graph()
         return graph
 
@@ -132,7 +135,7 @@ class _PipelineBase(Definition):
                 )
         links, targets = dict(arrows), set(arrows.values())
         for step, after in zip(self.steps, [*names[1:], ""], strict=True):
-            if step.name not in links:
+            if step.name not in links and not isinstance(step, End):
                 free = after and after not in targets
                 leads = free and step.name not in _way(after, links)
                 links[step.name] = step.end or (after if leads else SUCCESS)
@@ -182,6 +185,7 @@ class Pipeline(_PipelineBase):
         steps: In order; `>>` between them says otherwise.
         name: For people, logs and traces.
         description: For people.
+        max_concurrency: How many tasks run at once in it, those of its branches too.
 
     Example:
         >>> from runnable import PythonTask
@@ -254,6 +258,7 @@ class AsyncPipeline(_PipelineBase):
         steps: In order; `>>` between them says otherwise.
         name: For people, logs and traces.
         description: For people.
+        max_concurrency: How many tasks run at once in it, those of its branches too.
 
     Example:
         >>> import asyncio

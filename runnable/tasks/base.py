@@ -5,33 +5,28 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import reprlib
-import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from runnable import defaults
 from runnable.attempt import Attempt
 from runnable.binding import Bound
-from runnable.blocking import in_store_thread
 from runnable.capture import ROUTER
 from runnable.clock import Clock, instant
 from runnable.exceptions import (
-    ProcessTraceback,
-    SecretLeakError,
     StepTimeoutError,
     first_line,
     message_of,
     visible,
 )
+from runnable.failing import cut, show_users_own, trace_of
 from runnable.forking import end_child
-from runnable.masking import Masker
-from runnable.parameters import JsonParameter, Parameter
+from runnable.outputs import digest_of, previews, shown_of, told
+from runnable.parameters import Parameter
 from runnable.plugins import load
 from runnable.runlog import StepAttempt
 from runnable.scope import CURRENT, CallbackSink, Run, Scope
@@ -39,8 +34,6 @@ from runnable.tasks.settings import TaskSettings
 
 if TYPE_CHECKING:
     from runnable.telemetry import Tracing
-
-_NO_NAMES: Final[tuple[str, ...]] = ()
 
 
 class BaseTaskType(TaskSettings, ABC):
@@ -137,7 +130,7 @@ class BaseTaskType(TaskSettings, ABC):
         if outer is None:
             clock = Clock()
             run_id = clock.new_run_id()
-            run = Run(run_id, CallbackSink(callback, run_id, clock), clock, _pickler(), _digest)
+            run = Run(run_id, CallbackSink(callback, run_id, clock), clock, _pickler(), digest_of)
             return Scope(run, {}, name=name, path=name, variables=variables)
         run = outer.run
         if callback is not None:
@@ -148,7 +141,7 @@ class BaseTaskType(TaskSettings, ABC):
             name=outer.name or name,
             path=outer.path or name,
             variables={**outer.variables, **(variables or {})},
-            inline=outer.inline,
+            placement=outer.placement,
         )
 
     def attempt(self, scope: Scope) -> Awaitable[Attempt]:
@@ -229,43 +222,15 @@ class BaseTaskType(TaskSettings, ABC):
         self, scope: Scope, result: object, outputs: dict[str, Parameter], duration: float
     ) -> tuple[tuple[str, ...], bytes, bytes]:
         """The record of a success: the metrics' names, the event's fields, the engine's values."""
-        masker = scope.run.masker
-        if masker:
-            self._check_leaks(outputs, masker)
-        shown, metrics, names, plain = previews(outputs, masker), b"{}", _NO_NAMES, True
-        for name, output in outputs.items():
-            if output.kind == "metric":
-                names = (*names, name)
-            plain = plain and output.exact
-        if names:
-            metrics = previews({name: outputs[name] for name in names}, masker)
+        shown, metrics, names, whole = await told(outputs, scope)
         rest = b',"outputs":%b,"metrics":%b,"duration":%b' % (shown, metrics, to_json(duration))
-        if not plain:
-            return names, rest, await self._values(scope, outputs)
+        if whole is not None:
+            return names, rest, b'{"outputs":%b}' % whole
         if not self.returns and result is not None:
-            text = masker.mask(_shown(result)) if masker else _shown(result)
+            masker = scope.run.masker
+            text = masker.mask(shown_of(result)) if masker else shown_of(result)
             return names, rest, b'{"outputs":{},"returned":%b}' % to_json(text)
         return names, rest, b"null"
-
-    def _check_leaks(self, outputs: Mapping[str, Parameter], masker: Masker) -> None:
-        for name, output in outputs.items():
-            if output.kind != "object" and (found := masker.find(output.encoded.decode())):
-                raise SecretLeakError(f"The returned {name!r}", found)
-
-    async def _values(self, scope: Scope, outputs: Mapping[str, Parameter]) -> bytes:
-        """The outputs as the journal keeps them; what is large is put beside it first."""
-        blobs: list[bytes] = []
-
-        def digest(data: bytes) -> str:
-            blobs.append(data)
-            return _digest(data)
-
-        stored = [
-            b"%b:%b" % (to_json(name), output.stored(digest)) for name, output in outputs.items()
-        ]
-        for data in blobs:
-            await in_store_thread(scope.run.put_blob, data)
-        return b'{"outputs":{%b}}' % b",".join(stored)
 
     async def _failed(
         self,
@@ -275,7 +240,7 @@ class BaseTaskType(TaskSettings, ABC):
         began: float,
     ) -> Attempt:
         run, masker = scope.run, scope.run.masker
-        _show_users_own(error)
+        show_users_own(error)
         if masker:
             masker.mask_exception(error)
         will_retry = False
@@ -290,7 +255,7 @@ class BaseTaskType(TaskSettings, ABC):
                     )
         message = message_of(error)
         duration = run.clock.elapsed(began)
-        trace = _trace_of(error)
+        trace = trace_of(error)
         if masker:
             message, trace = masker.mask(message), masker.mask(trace)
         message, trace = (
@@ -306,80 +271,6 @@ class BaseTaskType(TaskSettings, ABC):
         values = to_json({"error": message, "traceback": trace, "duration": duration})
         scope.record("task_error", rest, values)
         return Attempt({}, (), inputs, error, will_retry, duration)
-
-
-def users_own(trace: TracebackType | None) -> TracebackType | None:
-    """A traceback from the user's first frame on; the whole, if none is the user's."""
-    own = trace
-    while own is not None and own.tb_frame.f_globals.get("__name__", "").startswith("runnable."):
-        own = own.tb_next
-    return own or trace
-
-
-def _show_users_own(error: BaseException) -> None:
-    """Let the traceback begin with the user's first frame, which may be in another process."""
-    afar = isinstance(error.__cause__, ProcessTraceback)
-    # Not by assignment, which a frozen dataclass refuses.
-    BaseException.with_traceback(error, None if afar else users_own(error.__traceback__))
-
-
-def _trace_of(error: BaseException) -> str:
-    try:
-        return "".join(traceback.format_exception(error))
-    except Exception as broken:  # groups nested deeper than Python can walk, for one
-        return f"{first_line(error)}\n(its traceback cannot be written: {first_line(broken)})\n"
-
-
-def cut(text: str, limit: int) -> str:
-    """The text, cut with a mark so that it is at most `limit` bytes and the mark.
-
-    Lone surrogates are in it as escapes.
-    """
-    if len(text) <= limit and text.isascii():
-        return text
-    encoded = text.encode("utf-8", "backslashreplace")
-    if len(encoded) <= limit:
-        return encoded.decode()
-    return f"{encoded[:limit].decode('utf-8', 'ignore')}… ({len(encoded):,} bytes)"
-
-
-def previews(values: Mapping[str, Any], masker: Masker | None) -> bytes:
-    """Name → preview, as a JSON object."""
-    if len(values) == 1:
-        [(name, value)] = values.items()
-        shown = b"{%b:%b}" % (to_json(name), _preview(value))
-    else:
-        parts = [b"%b:%b" % (to_json(name), _preview(value)) for name, value in values.items()]
-        shown = b"{%b}" % b",".join(parts)
-    return to_json(masker.mask_json(from_json(shown))) if masker else shown
-
-
-def _preview(value: Any) -> bytes:
-    if type(value) is JsonParameter or isinstance(value, Parameter):
-        return value.preview()
-    return _plain(value)
-
-
-def _plain(value: object) -> bytes:
-    """The preview of an argument that is not a parameter: a default, an iteration variable."""
-    if value is None or isinstance(value, bool | int | str):
-        try:
-            return to_json(value if not isinstance(value, str) else cut(value, 4096))
-        except (ValueError, UnicodeError):
-            pass
-    return to_json(_shown(value))
-
-
-def _shown(value: object) -> str:
-    try:
-        text = reprlib.repr(value)
-    except Exception:
-        text = f"<{type(value).__name__}>"
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def _pickler() -> Any:

@@ -20,9 +20,9 @@ from runnable.capture import ROUTER
 from runnable.clock import Clock
 from runnable.encoding import payload_of, type_name
 from runnable.exceptions import UnsendableError, first_line
+from runnable.failing import users_own
 from runnable.processes import framed
 from runnable.scope import CURRENT, Run, Scope, Sink
-from runnable.tasks.base import users_own
 from runnable.tasks.isolated import (
     BEGAN,
     EMITTED,

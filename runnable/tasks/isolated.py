@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
+from runnable.defaults import KIB
 from runnable.encoding import type_name
 from runnable.exceptions import (
     ProcessDiedError,
@@ -19,6 +20,7 @@ from runnable.exceptions import (
 )
 from runnable.inside import Current
 from runnable.masking import MIN_SECRET
+from runnable.parameters import JsonParameter, Parameter
 from runnable.processes import PLACES, TERM_SECONDS, Child
 
 if TYPE_CHECKING:
@@ -39,6 +41,10 @@ BEGAN, LOG, EMITTED, YIELDED, RETURNED, STREAMED, RAISED = (
     b"x",
 )
 """What the first byte of a frame from the process says that the rest is."""
+
+
+_MAX_VARIABLE: Final = 64 * KIB
+"""The system takes no environment variable over 128 KiB, and not many of that."""
 
 
 class Call(NamedTuple):
@@ -250,12 +256,33 @@ def _environment(scope: Scope, own: Collection[str]) -> dict[str, str]:
         for name, value in os.environ.items()
         if name not in others and value not in hidden and name != "RUNNABLE_KEY"
     }
-    return kept | {
+    return {
+        **kept,
+        **_variables(scope),
         "RUNNABLE_RUN_ID": current.run_id,
         "RUNNABLE_STEP_PATH": current.path,
         "RUNNABLE_STEP_ATTEMPT": str(current.attempt),
         "RUNNABLE_IDEMPOTENCY_KEY": current.idempotency_key,
     }
+
+
+def _variables(scope: Scope) -> dict[str, str]:
+    """The iteration variables, as text or as JSON; but for what no environment can hold."""
+    found: dict[str, str] = {}
+    for name, value in scope.variables.items():
+        parameter = value if isinstance(value, Parameter) else JsonParameter(value)
+        plain = parameter.get_value()
+        text = plain if isinstance(plain, str) else parameter.encoded.decode()
+        if parameter.kind != "object" and _fits_environment(text):
+            found[name] = text
+    return found
+
+
+def _fits_environment(text: str) -> bool:
+    try:
+        return len(os.fsencode(text)) <= _MAX_VARIABLE and "\0" not in text
+    except UnicodeEncodeError:
+        return False
 
 
 __all__ = ["Call", "Sort", "Unsent", "call_in_process", "packed", "unimportable"]

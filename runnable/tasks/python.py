@@ -16,17 +16,15 @@ from typing import Any, ClassVar, Final, Literal, Self, cast
 from pydantic import Field, model_validator
 
 from runnable.binding import Bound, Gathered, Signature, outputs_of
-from runnable.blocking import FUNCTIONS, PLAYED, Call, LentThread, lent_thread
+from runnable.blocking import PLAYED
+from runnable.calling import Caller, OnTheLoop, caller_of, in_thread, note_unfinished
 from runnable.exceptions import DefinitionError
 from runnable.parameters import Parameter
 from runnable.scope import Scope
-from runnable.signals import SIGNALS
 from runnable.tasks.base import BaseTaskType
 from runnable.tasks.isolated import Sort, call_in_process, packed, unimportable
 
 Function = Callable[..., Any]
-Caller = Callable[[Callable[[], Any]], Call[Any]]
-"""Has another thread call a function."""
 
 _END: Final = object()
 
@@ -95,7 +93,7 @@ class PythonTaskType(BaseTaskType):
         """Call the function, and give back its result, or what its stream came to."""
         signature = self.signature
         function = self.called
-        if self.isolation == "process" and PLAYED.get() is None:  # a simulation has no processes
+        if self._is_isolated(scope) and PLAYED.get() is None:  # a simulation has no processes
             return await self._call_in_process(arguments, scope)
         if signature.is_async:
             return await function(*arguments.args, **arguments.kwargs)
@@ -103,14 +101,17 @@ class PythonTaskType(BaseTaskType):
             return await self._stream(function(*arguments.args, **arguments.kwargs), scope)
         if signature.is_generator:
             return await self._stream_sync(function, arguments, scope)
-        caller = self._caller(scope)
+        caller = caller_of(scope, timed=self.timeout is not None)
         if caller is None:
-            with _OnTheLoop(scope):
+            with OnTheLoop(scope):
                 result = function(*arguments.args, **arguments.kwargs)
         else:
             work = partial(function, *arguments.args, **arguments.kwargs)
-            result = await _in_thread(caller, work, scope)
+            result = await in_thread(caller, work, scope)
         return await self._settled(result, scope)
+
+    def _is_isolated(self, scope: Scope) -> bool:
+        return self.isolation == "process" or scope.placement.isolated
 
     async def _call_in_process(self, arguments: Bound, scope: Scope) -> object:
         returns = bool(self.returns)
@@ -173,7 +174,7 @@ class PythonTaskType(BaseTaskType):
     ) -> Gathered | None:
         value = self._gathered()
         try:
-            caller = self._caller(scope)
+            caller = caller_of(scope, timed=self.timeout is not None)
             if caller is None:
                 await self._drain(function(*arguments.args, **arguments.kwargs), value, scope)
             else:
@@ -186,7 +187,7 @@ class PythonTaskType(BaseTaskType):
     async def _drain(self, chunks: Iterator[object], value: Gathered, scope: Scope) -> None:
         try:
             while True:
-                with _OnTheLoop(scope):
+                with OnTheLoop(scope):
                     chunk = next(chunks, _END)
                 if chunk is _END:
                     break
@@ -224,14 +225,7 @@ class PythonTaskType(BaseTaskType):
             await call.result()
         finally:
             left.leave()
-            _note_unfinished(call, scope)
-
-    def _caller(self, scope: Scope) -> Caller | None:
-        """What calls a sync function on the thread where it belongs; None: it is called here."""
-        if not scope.inline or self.timeout is not None:
-            return FUNCTIONS.call
-        lent = lent_thread()
-        return None if lent is None else partial(_on_lent, lent)
+            note_unfinished(call, scope)
 
     def _gathered(self) -> Gathered:
         return Gathered(self.declared, self.stream_end_type)
@@ -256,6 +250,9 @@ class AsyncPythonTaskType(PythonTaskType):
             DefinitionError: If there is no such function, or if it is not async.
         """
         return must_be_async(self.function or imported(self.command))
+
+    def _is_isolated(self, scope: Scope) -> bool:
+        return False  # it runs on the loop, in a map with isolation="process" too
 
 
 def must_be_async(function: Function) -> Function:
@@ -304,24 +301,6 @@ def _meaning(code: CodeType) -> str:
     return f"{code.co_code!r} {code.co_names} {code.co_varnames} {constants}"
 
 
-class _OnTheLoop:
-    """While a sync function runs on the loop's own thread, and so holds up everything else."""
-
-    __slots__ = ("_reaching", "_run")
-
-    def __init__(self, scope: Scope) -> None:
-        self._run = scope.run
-        self._reaching = SIGNALS.reaching(scope.run.thread)
-
-    def __enter__(self) -> None:
-        self._run.is_blocked = True
-        self._reaching.__enter__()
-
-    def __exit__(self, *raised: object) -> None:
-        self._reaching.__exit__(None, None, None)
-        self._run.is_blocked = False
-
-
 class _Left:
     """Whether a generator's attempt has left it; tells it so while it waits for a slow reader."""
 
@@ -346,31 +325,6 @@ class _Left:
         self.gone = True
         if self._waiting is not None:
             self._waiting.cancel()
-
-
-def _on_lent(lent: LentThread, function: Callable[[], Any]) -> Call[Any]:
-    def work() -> Any:
-        with SIGNALS.reaching(lent.thread):
-            return function()
-
-    return lent.call(work)
-
-
-async def _in_thread(caller: Caller, function: Callable[[], object], scope: Scope) -> object:
-    call = caller(function)
-    try:
-        return await call.result()
-    finally:
-        _note_unfinished(call, scope)
-
-
-def _note_unfinished(call: Call[Any], scope: Scope) -> None:
-    """A thread that goes on although its attempt has ended: its result is discarded."""
-    if call.leave(f"{scope.path!r} of run {scope.run.run_id}"):
-        scope.abandoned = True
-        unfinished = scope.run.unfinished
-        unfinished.add(call)
-        call.over.add_done_callback(lambda _: unfinished.discard(call))
 
 
 __all__ = ["AsyncPythonTaskType", "PythonTaskType", "imported", "must_be_async"]

@@ -11,7 +11,16 @@ from typing import Any, cast
 import pytest
 
 import runnable
-from runnable import AsyncPipeline, AsyncPythonTask, Pipeline, PythonTask, Stub, blocking, current
+from runnable import (
+    AsyncPipeline,
+    AsyncPythonTask,
+    Pipeline,
+    PythonTask,
+    Stub,
+    blocking,
+    calling,
+    current,
+)
 from runnable.exceptions import (
     DefinitionError,
     ExecutionFailedError,
@@ -20,7 +29,6 @@ from runnable.exceptions import (
     RunnableError,
 )
 from runnable.records import Record
-from runnable.tasks import python
 
 Both = pytest.mark.parametrize("kind", [Pipeline, AsyncPipeline])
 Kind = type[Pipeline] | type[AsyncPipeline]
@@ -386,7 +394,7 @@ def test_sync_steps_that_run_pipelines_of_sync_steps_do_not_wait_for_each_other(
     configure("run-log-store:\n  type: buffered\n")
     workers = blocking.Workers("few", 2)
     monkeypatch.setattr(blocking, "FUNCTIONS", workers)
-    monkeypatch.setattr(python, "FUNCTIONS", workers)
+    monkeypatch.setattr(calling, "FUNCTIONS", workers)
     both_run = threading.Barrier(2)
 
     def one() -> int:

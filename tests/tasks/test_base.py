@@ -13,11 +13,11 @@ from runnable import AsyncPipeline, AsyncPythonTask, ExecutionFailedError, Pipel
 from runnable.binding import Bound
 from runnable.events import TaskCompletedEvent, TaskErrorEvent, TaskStartedEvent
 from runnable.exceptions import message_of
+from runnable.failing import cut
 from runnable.parameters import JsonParameter, Parameter
 from runnable.records import Record
 from runnable.scope import CURRENT, Scope
 from runnable.tasks import AsyncPythonTaskType, BaseTaskType, PythonTaskType
-from runnable.tasks.base import cut
 
 
 class Shout(BaseTaskType):

@@ -45,11 +45,4 @@ def _here(variables: Mapping[str, object] | None) -> Scope:
         )
     if not variables:
         return scope
-    return Scope(
-        scope.run,
-        scope.parameters,
-        name=scope.name,
-        path=scope.path,
-        variables={**scope.variables, **variables},
-        inline=scope.inline,
-    )
+    return scope.placed(scope.placement, variables)

@@ -1,0 +1,110 @@
+"""Branches that run beside each other, each in an asyncio task, and are all waited for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterator
+from typing import Any, Final, Literal
+
+from runnable.blocking import outlive
+from runnable.graph import Outcome
+from runnable.scope import Scope
+
+OnError = Literal["wait", "cancel"]
+Branch = Coroutine[Any, Any, Outcome]
+
+MAX_BRANCHES_AT_ONCE: Final = 1_000
+"""What `max_concurrency=None` stands for."""
+
+
+class Branches:
+    """Runs branches, at most so many at once, and waits until all of them have ended.
+
+    Each has a task of its own, and so context variables of its own. A branch that waits for its
+    turn costs nothing: it is made when it begins.
+
+    Args:
+        scope: That of the composite.
+        branches: Makes each branch when its turn comes.
+        limit: How many run at once.
+        on_error: Whether the others go on, or are cancelled, when one fails.
+    """
+
+    def __init__(
+        self, scope: Scope, branches: Iterator[Branch], limit: int, on_error: OnError
+    ) -> None:
+        self.failed: list[Outcome] = []
+        """The outcomes of those that failed, the first one first."""
+        self._scope = scope
+        self._branches = branches
+        self._limit = limit
+        self._on_error = on_error
+        self._live: set[asyncio.Task[Outcome]] = set()
+        self._all_begun = self._is_stopped = False
+        self._over: asyncio.Future[None] = scope.run.loop.create_future()
+        self._raised: BaseException | None = None
+        """What a branch raised, which is no failure of a step: the store is gone, a cancel."""
+
+    async def run(self) -> None:
+        """Run them all; being cancelled meanwhile cancels them, and is raised after their end.
+
+        Raises:
+            BaseException: What a branch raised; the others have been cancelled then.
+        """
+        sink = self._scope.run.sink
+        if self._limit > 1:
+            sink.fan_out(1)
+        try:
+            self._begin_more()
+            cancelled = await outlive(self._over, self._stop)
+        finally:
+            if self._limit > 1:
+                sink.fan_out(-1)
+        if cancelled is not None:
+            raise cancelled
+        if self._raised is not None:
+            raise self._raised
+
+    def _begin_more(self) -> None:
+        while not self._all_begun and len(self._live) < self._limit:
+            branch = next(self._branches, None)
+            if branch is None:
+                self._all_begun = True
+                break
+            task = asyncio.create_task(self._guarded(branch))
+            self._live.add(task)
+            task.add_done_callback(self._ended)
+        if self._all_begun and not self._live and not self._over.done():
+            self._over.set_result(None)
+
+    async def _guarded(self, branch: Branch) -> Outcome:
+        try:
+            return await branch
+        except KeyboardInterrupt as error:
+            # Of an inline function: out of an asyncio task, it would end the loop at once.
+            self._raise(error)
+            return Outcome()
+
+    def _ended(self, task: asyncio.Task[Outcome]) -> None:
+        self._live.discard(task)
+        if task.cancelled():
+            if not self._is_stopped:
+                self._raise(asyncio.CancelledError("a branch was cancelled"))
+        elif (error := task.exception()) is not None:
+            self._raise(error)
+        elif (outcome := task.result()).error is not None:
+            self.failed.append(outcome)
+            if self._on_error == "cancel":
+                self._stop()
+        self._begin_more()
+
+    def _raise(self, error: BaseException) -> None:
+        self._raised = self._raised or error
+        self._stop()
+
+    def _stop(self) -> None:
+        """Begin no more, and cancel those that run; one that is being cancelled is left alone."""
+        self._is_stopped = self._all_begun = True
+        for task in self._live:
+            if not task.cancelling():
+                task.cancel()

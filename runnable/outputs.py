@@ -1,0 +1,116 @@
+"""What the records of a run say of values: previews for everybody, the whole for the engine."""
+
+from __future__ import annotations
+
+import hashlib
+import reprlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from pydantic_core import from_json, to_json
+
+from runnable.blocking import in_store_thread
+from runnable.exceptions import SecretLeakError
+from runnable.failing import cut
+from runnable.parameters import JsonParameter, Parameter
+
+if TYPE_CHECKING:
+    from runnable.masking import Masker
+    from runnable.scope import Scope
+
+_NO_NAMES: Final[tuple[str, ...]] = ()
+
+
+class Told(NamedTuple):
+    """What the record of an end says of outputs.
+
+    Args:
+        shown: Name → preview, as a JSON object.
+        metrics: The same of those that are metrics.
+        names: The names of those.
+        whole: Name → value as the journal keeps it, a JSON object; None if the previews are that.
+    """
+
+    shown: bytes
+    metrics: bytes
+    names: tuple[str, ...]
+    whole: bytes | None
+
+
+async def told(outputs: Mapping[str, Parameter], scope: Scope) -> Told:
+    """What is recorded of outputs; what is large is put beside the journal first.
+
+    Raises:
+        SecretLeakError: If one holds the value of a secret.
+        StoreError: If a large one cannot be put there.
+    """
+    masker = scope.run.masker
+    if masker:
+        _check_leaks(outputs, masker)
+    shown, metrics, names, plain = previews(outputs, masker), b"{}", _NO_NAMES, True
+    for name, output in outputs.items():
+        if output.kind == "metric":
+            names = (*names, name)
+        plain = plain and output.exact
+    if names:
+        metrics = previews({name: outputs[name] for name in names}, masker)
+    return Told(shown, metrics, names, None if plain else await _whole(outputs, scope))
+
+
+def _check_leaks(outputs: Mapping[str, Parameter], masker: Masker) -> None:
+    for name, output in outputs.items():
+        if output.kind != "object" and (found := masker.find(output.encoded.decode())):
+            raise SecretLeakError(f"The returned {name!r}", found)
+
+
+async def _whole(outputs: Mapping[str, Parameter], scope: Scope) -> bytes:
+    blobs: list[bytes] = []
+
+    def digest(data: bytes) -> str:
+        blobs.append(data)
+        return digest_of(data)
+
+    stored = [b"%b:%b" % (to_json(name), output.stored(digest)) for name, output in outputs.items()]
+    for data in blobs:
+        await in_store_thread(scope.run.put_blob, data)
+    return b"{%b}" % b",".join(stored)
+
+
+def previews(values: Mapping[str, Any], masker: Masker | None) -> bytes:
+    """Name → preview, as a JSON object."""
+    if len(values) == 1:
+        [(name, value)] = values.items()
+        shown = b"{%b:%b}" % (to_json(name), _preview(value))
+    else:
+        parts = [b"%b:%b" % (to_json(name), _preview(value)) for name, value in values.items()]
+        shown = b"{%b}" % b",".join(parts)
+    return to_json(masker.mask_json(from_json(shown))) if masker else shown
+
+
+def _preview(value: Any) -> bytes:
+    if type(value) is JsonParameter or isinstance(value, Parameter):
+        return value.preview()
+    return _plain(value)
+
+
+def _plain(value: object) -> bytes:
+    """The preview of an argument that is not a parameter: a default, an iteration variable."""
+    if value is None or isinstance(value, bool | int | str):
+        try:
+            return to_json(value if not isinstance(value, str) else cut(value, 4096))
+        except (ValueError, UnicodeError):
+            pass
+    return to_json(shown_of(value))
+
+
+def shown_of(value: object) -> str:
+    try:
+        text = reprlib.repr(value)
+    except Exception:
+        text = f"<{type(value).__name__}>"
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def digest_of(data: bytes) -> str:
+    """The name of a blob."""
+    return hashlib.sha256(data).hexdigest()
