@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -12,11 +12,12 @@ from runnable import defaults
 from runnable.exceptions import LimitError
 from runnable.executor import BasePipelineExecutor
 from runnable.graph import BaseNode, Graph, Outcome
-from runnable.nodes import TaskNode
+from runnable.nodes import SuccessNode, TaskNode
 from runnable.scope import Scope
 
 if TYPE_CHECKING:
     from runnable.attempt import Attempt
+    from runnable.parameters import Parameter
     from runnable.runlog import StepLog
 
 
@@ -57,6 +58,29 @@ class Engine:
                 return known
         return await node.execute(scope, self)
 
+    def recall(self, graph: Graph, scope: Scope) -> Mapping[str, Parameter] | None:
+        """What an earlier life has set by running the whole graph, or None if it has not.
+
+        Many branches that are done are so gone over without a task, or parameters, for each.
+        """
+        history = scope.run.history
+        if history is None:
+            return None
+        known, path = history.steps, f"{scope.path}." if scope.path else ""
+        node = graph.start
+        while not node.is_end:
+            step = known.get(path + node.name)
+            if step is None or step.status != defaults.SUCCESS:
+                return None
+            node = graph.nodes[node.next_node]
+        if not isinstance(node, SuccessNode):
+            return None
+        outputs: dict[str, Parameter] = {}
+        for one in graph.walk_order():
+            inner = scope.enter(one.name)
+            outputs.update(self._known_outputs(known[inner.path], inner))
+        return outputs
+
     def place(self, node: BaseNode, scope: Scope) -> Awaitable[Attempt]:
         """Run one attempt where the executor puts it.
 
@@ -78,16 +102,19 @@ class Engine:
 
     def _known(self, step: StepLog, scope: Scope) -> Outcome | None:
         """The result of a step that ended in an earlier life, or None if it must run (again)."""
-        scope.attempt = step.last_attempt or 1
         if step.status == defaults.SUCCESS:
-            scope.record("task_skipped", b',"reason":"resumed"')
-            return Outcome(step.outputs())
+            return Outcome(self._known_outputs(step, scope))
         history = scope.run.history
         if history is not None and f"{scope.path}.{defaults.ON_FAILURE}" in history.branches:
             return Outcome(error=EarlierFailureError(step.error or step.status), path=scope.path)
         scope.attempt = step.last_attempt + 1
         scope.voids_chunks = scope.path in scope.run.streamed_before
         return None
+
+    def _known_outputs(self, step: StepLog, scope: Scope) -> dict[str, Parameter]:
+        scope.attempt = step.last_attempt
+        scope.record("task_skipped", b',"reason":"resumed"')
+        return step.outputs()
 
     async def _after_failure(self, node: BaseNode, step: Scope, outcome: Outcome) -> Outcome:
         """The `on_failure` branch takes the place of the rest of the pipeline, if there is one."""

@@ -59,10 +59,14 @@ class Outcome(NamedTuple):
 
 
 class Walker(Protocol):
-    """The two things that a node may ask of the engine."""
+    """What a node may ask of the engine."""
 
     async def walk(self, graph: Graph, scope: Scope) -> Outcome:
         """Run a graph to its end."""
+        ...
+
+    def recall(self, graph: Graph, scope: Scope) -> Mapping[str, Parameter] | None:
+        """What an earlier life has set by running the whole graph, or None if it has not."""
         ...
 
     def place(self, node: Any, scope: Scope) -> Awaitable[Attempt]:

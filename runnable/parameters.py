@@ -154,11 +154,11 @@ class JsonParameter(Parameter):
             self.scalar, self._source = UNSET, encode(value, place=place)
 
     @classmethod
-    def from_encoded(cls, encoded: Encoded, scalar: object = UNSET) -> Self:
+    def from_encoded(cls, encoded: Encoded | None, scalar: object = UNSET) -> Self:
         """The parameter of a JSON text that is known to be right.
 
         Args:
-            encoded: What `encode` gave, or what fetches that at its first use.
+            encoded: What `encode` gave, or what fetches that at its first use; None of a scalar.
             scalar: The value, if it is at hand and cannot change.
         """
         parameter = cls.__new__(cls)
@@ -306,8 +306,9 @@ def restored(
     if digest is not None:
         return parameter.from_encoded(lambda: fetch(digest))
     value = stored["value"]
-    scalar = UNSET if isinstance(value, dict | list) else value
-    return parameter.from_encoded(to_json(value), scalar)
+    if isinstance(value, dict | list):
+        return parameter.from_encoded(to_json(value))
+    return parameter.from_encoded(None, value)
 
 
 def initial_parameters(

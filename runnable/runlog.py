@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Self, cast
 
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from runnable import defaults
 from runnable.kinds import CHUNKS
@@ -188,7 +188,7 @@ class RunLog:
 
     def take(self, record: Record) -> Self:
         """Go on by one record."""
-        seq, kind, text, values_text, count = record
+        seq, kind, text, _, count = record
         self.seq = seq + count - 1
         if kind == CHUNKS:
             return self
@@ -196,8 +196,7 @@ class RunLog:
         if taker is None:
             self.unknown.append(kind)
             return self
-        values: Values = NONE if values_text == b"null" else from_json(values_text)
-        taker(self, from_json(text), values)
+        taker(self, from_json(text), record)
         return self
 
     def _close(self, end: Event, inside: str = "") -> None:
@@ -208,9 +207,9 @@ class RunLog:
             inside: Of a composite or branch that has ended: those below its path alone.
         """
         below = f"{inside}." if inside else ""
-        closed = [path for path in self._open if path.startswith(below)]
+        closed, told = [path for path in self._open if path.startswith(below)], to_json(end)
         for path in closed:
-            self._open.pop(path).tell("closed", end, NONE)
+            self._tell(self._open.pop(path), "closed", end, told)
         for path, status in self.branches.items():
             if status == defaults.RUNNING and path.startswith(below):
                 self.branches[path] = end["status"]
@@ -228,7 +227,13 @@ class RunLog:
             step = self.steps[path] = StepLog(event["task_name"], path, self._loader)
         return step
 
-    def _pipeline_started(self, event: Event, values: Values) -> None:
+    def _tell(
+        self, step: StepLog, kind: str, event: Event, told: bytes, values: bytes = b"null"
+    ) -> None:
+        step.tell(kind, event, told, values, resumed=self.epoch > 1)
+
+    def _pipeline_started(self, event: Event, record: Record) -> None:
+        values = _decoded(record)
         self.epoch = event["epoch"]
         self.status, self.error, self.error_type, self.error_path = defaults.RUNNING, None, "", ""
         self.end_time = None
@@ -248,58 +253,56 @@ class RunLog:
         self.digests = values.get("digests", self.digests)
         self.trace = values.get("trace", "")
 
-    def _task_started(self, event: Event, _: Values) -> None:
+    def _task_started(self, event: Event, record: Record) -> None:
         step = self._step(event)
         step.skipped = ""
-        if self.epoch > 1:
-            event["resumed"] = True
-        step.tell("task_started", event, NONE)
+        self._tell(step, record.kind, event, record.event)
         self._open[step.path] = step
 
-    def _task_completed(self, event: Event, values: Values) -> None:
+    def _task_completed(self, event: Event, record: Record) -> None:
         step = self._step(event)
         self._open.pop(step.path, None)
-        outputs = outputs_of(event, values)
-        step.tell("task_completed", event, values or {"outputs": outputs})
+        self._tell(step, record.kind, event, record.event, record.values)
         if stands_in_pipeline(step.path):
-            self._stored.update(outputs)
+            self._stored.update(outputs_of(event, _decoded(record)))
         if self.idle_resumes:
             self.idle_resumes = {}
 
-    def _task_error(self, event: Event, values: Values) -> None:
+    def _task_error(self, event: Event, record: Record) -> None:
         step = self._step(event)
         self._open.pop(step.path, None)
-        step.tell("task_error", event, values)
+        self._tell(step, record.kind, event, record.event, record.values)
         self.idle_resumes = {}
 
-    def _task_skipped(self, event: Event, _: Values) -> None:
+    def _task_skipped(self, event: Event, _: Record) -> None:
         self._step(event).skipped = event["reason"]
 
-    def _branch_started(self, event: Event, _: Values) -> None:
+    def _branch_started(self, event: Event, _: Record) -> None:
         self.branches[event["path"]] = defaults.RUNNING
 
-    def _branch_completed(self, event: Event, _: Values) -> None:
+    def _branch_completed(self, event: Event, _: Record) -> None:
         self.branches[event["path"]] = event["status"]
         self._close_cancelled(event)
 
-    def _composite_completed(self, event: Event, values: Values) -> None:
-        outputs = outputs_of(event, values)
-        self._step(event).tell("composite_completed", event, values or {"outputs": outputs})
+    def _composite_completed(self, event: Event, record: Record) -> None:
+        step = self._step(event)
+        self._tell(step, record.kind, event, record.event, record.values)
         self._close_cancelled(event)
-        if stands_in_pipeline(event["path"]):
-            self._stored.update(outputs)
+        if stands_in_pipeline(step.path):
+            self._stored.update(outputs_of(event, _decoded(record)))
         self.idle_resumes = {}
 
-    def _pipeline_completed(self, event: Event, _: Values) -> None:
+    def _pipeline_completed(self, event: Event, _: Record) -> None:
         self.status, self.end_time = defaults.SUCCESS, time_of(event)
 
-    def _pipeline_error(self, event: Event, values: Values) -> None:
+    def _pipeline_error(self, event: Event, record: Record) -> None:
+        values = _decoded(record)
         self.status, self.end_time = defaults.FAIL, time_of(event)
         self.error = values.get("error", event["error"])
         self.error_type, self.error_path = event["error_type"], event["path"]
         self._close({"status": defaults.CANCELLED, "timestamp": event["timestamp"]})
 
-    def _pipeline_cancelled(self, event: Event, _: Values) -> None:
+    def _pipeline_cancelled(self, event: Event, _: Record) -> None:
         self.status, self.end_time = defaults.CANCELLED, time_of(event)
         self.error = event["reason"]
         self._close({"status": defaults.CANCELLED, "timestamp": event["timestamp"]})
@@ -331,7 +334,11 @@ def fold(records: Iterable[Record], start: RunLog | None = None) -> RunLog:
     return log
 
 
-_Taker = Callable[[RunLog, Event, Values], None]
+def _decoded(record: Record) -> Values:
+    return NONE if record.values == b"null" else from_json(record.values)
+
+
+_Taker = Callable[[RunLog, Event, Record], None]
 _TAKERS: Final[dict[str, _Taker]] = {
     name[1:]: taker
     for name, taker in vars(RunLog).items()

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Self
+
+from pydantic_core import from_json
 
 from runnable import defaults
 from runnable.exceptions import RunnableError
@@ -53,14 +55,24 @@ class StepAttempt:
         return self.error or ""
 
 
-_Told = tuple[str, Event, Values]
-"""One thing that a record tells of a step: the event's type, the event, the values."""
+class _Told(NamedTuple):
+    """One thing that a record tells of a step.
+
+    It is kept as the journal has it: a resume reads little of it, and bytes cost no collection.
+    """
+
+    kind: str
+    event: bytes
+    values: bytes
+    resumed: bool
+
 
 _STATUS: Final[dict[str, defaults.Status]] = {
     "task_started": defaults.RUNNING,
     "task_completed": defaults.SUCCESS,
     "task_error": defaults.FAIL,
 }
+_WITH_OUTPUTS: Final = ("task_completed", "composite_completed")
 
 
 class StepLog:
@@ -69,13 +81,17 @@ class StepLog:
     A composite is told of when it has ended, and its end counts as an attempt.
     """
 
-    __slots__ = ("_loader", "_story", "name", "path", "skipped")
+    __slots__ = ("_loader", "_story", "first_seq", "last_attempt", "name", "path", "skipped")
 
     def __init__(self, name: str, path: str, loader: Loader) -> None:
         self.name: str = name
         self.path: str = path
         self.skipped: str = ""
         """Why it did not run in the last life of the run: `resumed`, `cached`, `mocked`."""
+        self.first_seq: int = 0
+        """The seq of the first record of it."""
+        self.last_attempt: int = 0
+        """The number of its last attempt; 0 if there is none."""
         self._loader = loader
         self._story: list[_Told] = []
 
@@ -84,56 +100,43 @@ class StepLog:
         """The status of its last attempt."""
         if not self._story:
             return defaults.RUNNING
-        kind, event, _ = self._story[-1]
-        return _STATUS.get(kind) or event["status"]
+        last = self._story[-1]
+        return _STATUS.get(last.kind) or from_json(last.event)["status"]
 
     @property
     def is_composite(self) -> bool:
         """Whether it holds branches, and is no task."""
-        return bool(self._story) and self._story[-1][0] == "composite_completed"
+        return bool(self._story) and self._story[-1].kind == "composite_completed"
 
     @property
     def attempts(self) -> list[StepAttempt]:
         """What happened, attempt by attempt."""
         attempts: list[StepAttempt] = []
-        for number, (kind, event, values) in enumerate(self._story, 1):
-            if kind == "composite_completed":
+        for number, told in enumerate(self._story, 1):
+            event: Event = from_json(told.event)
+            if told.kind == "composite_completed":
                 attempts.append(_composite(number, event))
-            elif kind == "task_started":
-                attempts.append(_begun(event))
+            elif told.kind == "task_started":
+                attempts.append(_begun(event, resumed=told.resumed))
                 continue
             elif not attempts or attempts[-1].status != defaults.RUNNING:
                 attempts.append(_begun(event))  # it failed before it could start
-            self._end(attempts[-1], kind, event, values)
+            self._end(attempts[-1], told.kind, event, _decoded(told.values))
         return attempts
-
-    @property
-    def last_attempt(self) -> int:
-        """The number of its last attempt; 0 if there is none."""
-        if self.is_composite:
-            return len(self._story)
-        for _, event, _ in reversed(self._story):
-            if "attempt" in event:
-                return event["attempt"]
-        return 0
-
-    @property
-    def first_seq(self) -> int:
-        """The seq of the first record of it."""
-        return self._story[0][1]["seq"] if self._story else 0
 
     @property
     def error(self) -> str:
         """What its last attempt failed of, or empty."""
-        return self._story[-1][2].get("error", "") if self._story else ""
+        return _decoded(self._story[-1].values).get("error", "") if self._story else ""
 
     @property
     def problem(self) -> str:
         """What its last attempt failed of, after the error's type; or empty."""
         if not self._story:
             return ""
-        kind, event, values = self._story[-1]
-        if kind == "task_error":
+        last, values = self._story[-1], _decoded(self._story[-1].values)
+        if last.kind == "task_error":
+            event: Event = from_json(last.event)
             return f"{event['error_type']}: {values.get('error', event['error'])}"
         return f"{values['error_type']}: {values['error']}" if "error_type" in values else ""
 
@@ -142,8 +145,9 @@ class StepLog:
         """Seconds that its last attempt took; None while it runs, and if it was interrupted."""
         if not self._story:
             return None
-        _, event, values = self._story[-1]
-        return event.get("duration", values.get("duration"))
+        last = self._story[-1]
+        event: Event = from_json(last.event)
+        return event.get("duration", _decoded(last.values).get("duration"))
 
     def outputs(self) -> dict[str, Parameter]:
         """What its last attempt returned, if that succeeded."""
@@ -151,22 +155,36 @@ class StepLog:
 
     def stored_outputs(self) -> Mapping[str, Stored]:
         """The same, as the journal holds it."""
-        if not self._story:
+        if not self._story or self._story[-1].kind not in _WITH_OUTPUTS:
             return {}
-        kind, _, values = self._story[-1]
-        return values["outputs"] if kind in ("task_completed", "composite_completed") else {}
+        last = self._story[-1]
+        return outputs_of(from_json(last.event), _decoded(last.values))
 
-    def tell(self, kind: str, event: Event, values: Values) -> None:
-        """Go on by one thing that happened to it."""
-        self._story.append((kind, event, values))
+    def tell(self, kind: str, event: Event, told: bytes, values: bytes, *, resumed: bool) -> None:
+        """Go on by one thing that happened to it.
+
+        Args:
+            kind: The event's type, or `closed` for the end of what was open.
+            event: The event.
+            told: Its JSON text.
+            values: The JSON text of its values.
+            resumed: Whether it happened in a later life of the run.
+        """
+        if not self._story:
+            self.first_seq = event.get("seq", 0)
+        if kind == "composite_completed":
+            self.last_attempt = len(self._story) + 1
+        else:
+            self.last_attempt = event.get("attempt", self.last_attempt)
+        self._story.append(_Told(kind, told, values, resumed))
 
     def _end(self, attempt: StepAttempt, kind: str, event: Event, values: Values) -> None:
         attempt.status = _STATUS.get(kind) or event["status"]
         if "timestamp" in event:
             attempt.end_time = time_of(event)
         attempt.duration = event.get("duration", values.get("duration"))
-        if kind in ("task_completed", "composite_completed"):
-            outputs = self._loader.restore(values["outputs"])
+        if kind in _WITH_OUTPUTS:
+            outputs = self._loader.restore(outputs_of(event, values))
             attempt.output_parameters = outputs
             attempt.user_defined_metrics = {
                 name: output for name, output in outputs.items() if output.kind == "metric"
@@ -241,11 +259,15 @@ def outputs_of(event: Event, values: Values) -> dict[str, Stored]:
     }
 
 
-def _begun(event: Event) -> StepAttempt:
+def _decoded(values: bytes) -> Values:
+    return NONE if values == b"null" else from_json(values)
+
+
+def _begun(event: Event, *, resumed: bool = False) -> StepAttempt:
     return StepAttempt(
         attempt=event.get("attempt", 1),
         start_time=time_of(event) if "timestamp" in event else None,
-        retry_indicator="resumed" if event.get("resumed") else "",
+        retry_indicator="resumed" if resumed else "",
         input_parameters=event.get("inputs", {}),
     )
 

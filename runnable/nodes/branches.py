@@ -71,7 +71,8 @@ class Branches:
             if branch is None:
                 self._all_begun = True
                 break
-            task = asyncio.create_task(self._guarded(branch))
+            # Where several run at once, no function is called inline.
+            task = asyncio.create_task(branch if self._limit > 1 else self._guarded(branch))
             self._live.add(task)
             task.add_done_callback(self._ended)
         if self._all_begun and not self._live and not self._over.done():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Final, cast
 
 from runnable import defaults
 from runnable.binding import Signature, outputs_of
@@ -19,6 +20,9 @@ from runnable.nodes.composite import EACH, CompositeNode, changed, failed, toget
 from runnable.parameters import JsonParameter, Parameter, TaskReturns
 from runnable.reducers import Reducer
 from runnable.scope import CURRENT, Scope
+
+_RECALLED_IN_A_TURN: Final = 100
+"""Items that are gone over before others on the loop may go on."""
 
 
 class Items:
@@ -101,12 +105,13 @@ class MapNode(CompositeNode):
             )
             outcome = await walker.walk(self.branch, inner)
             if outcome.error is None:
-                found = changed(self.branch.sets, parameters, scope.parameters)
-                for name, parameter in found.items():
-                    columns[name][index] = parameter
+                _put(columns, index, changed(self.branch.sets, parameters, scope.parameters))
             return outcome
 
-        each = (branch(index, item) for index, item in enumerate(items))
+        todo = enumerate(items)
+        if scope.run.history is not None:
+            todo = iter(await self._not_done(items, columns, scope, walker))
+        each = (branch(index, item) for index, item in todo)
         branches = Branches(scope, each, limit, self.on_error)
         await branches.run()
         if branches.failed:
@@ -140,6 +145,21 @@ class MapNode(CompositeNode):
             what = f"The parameter {self.iterate_on!r} of step {scope.path!r}"
             raise LimitError(what, len(items), defaults.MAX_MAP_ITEMS, "items", advice)
         return Items(items, scope.pickled if parameter.kind == "object" else JsonParameter)
+
+    async def _not_done(
+        self, items: Items, columns: Mapping[str, Column], scope: Scope, walker: Walker
+    ) -> list[tuple[int, Parameter]]:
+        """The items that an earlier life has not done; what it has done is put in its place."""
+        left: list[tuple[int, Parameter]] = []
+        for index, item in enumerate(items):
+            found = walker.recall(self.branch, scope.enter(str(index)))
+            if found is None:
+                left.append((index, item))
+            else:
+                _put(columns, index, found)
+            if index % _RECALLED_IN_A_TURN == _RECALLED_IN_A_TURN - 1:
+                await asyncio.sleep(0)
+        return left
 
     async def _merged(self, name: str, column: Column, scope: Scope) -> Parameter:
         if self.reducer is None:
@@ -179,3 +199,8 @@ class MapNode(CompositeNode):
     def sets(self) -> tuple[str, ...]:
         """What the branch sets."""
         return self.branch.sets
+
+
+def _put(columns: Mapping[str, Column], index: int, found: Mapping[str, Parameter]) -> None:
+    for name, parameter in found.items():
+        columns[name][index] = parameter
