@@ -323,7 +323,7 @@ class AsyncPipelineContext:
         """The fold of the history and of what this life has appended."""
         store, told = self.services.run_log_store, self._journal.told or []
         history = self._opened.history
-        records = told if history is not None else [self._opened.first, *told]
+        records = told if history is not None else [self._opened.first.plain, *told]
         return RunLog.put_off(records, history, store.get_blob, self.services.pickler.loads)
 
 

@@ -17,7 +17,7 @@ from runnable.exceptions import LeaseLostError, StoreError
 from runnable.forking import left_to_the_parent
 from runnable.kinds import CHUNKS, END_STATUS
 from runnable.leases import KEEPER
-from runnable.records import Batch, Head, Record
+from runnable.records import Batch, Head, Plain, Record
 from runnable.store import Append, BaseRunLogStore, Lease
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Journal:
         self.ended = self.release = False
         self.error: StoreError | None = None
         self.reader: Stream[Item] | None = None
-        self.told: list[Record] | None = None
+        self.told: list[Plain] | None = None
         """The control records that are appended, kept if somebody wants the run log at the end."""
         self.observer: Callable[[Sequence[Item]], None] | None = None
         """Is told what is appended; must be quick, and must not raise."""
@@ -203,7 +203,7 @@ class Journal:
         last = append.records[-1]
         self.committed = last.seq + last.count - 1
         if self.told is not None:
-            self.told += [one for one in append.records if one.kind != CHUNKS]
+            self.told += [one.plain for one in append.records if one.kind != CHUNKS]
         if self.waiting:
             self._let_go_on()
         if self.reader is not None:

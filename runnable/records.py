@@ -16,7 +16,7 @@ import base64
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, TypeAlias, cast
 from zlib import crc32
 
 from pydantic_core import from_json, to_json
@@ -41,6 +41,11 @@ _CRC: Final = b',"crc":'
 _FORMAT: Final = b"%d" % FORMAT
 
 
+Plain: TypeAlias = tuple[int, str, bytes, bytes, int]
+"""The fields of a record; where many are kept, since the collector lets a plain tuple of them be
+and goes over every `Record` again and again."""
+
+
 class Record(NamedTuple):
     """One event, or one batch of chunks and log lines, as it is stored.
 
@@ -57,6 +62,11 @@ class Record(NamedTuple):
     def last(self) -> int:
         """The seq of its last event."""
         return self.seq + self.count - 1
+
+    @property
+    def plain(self) -> Plain:
+        """Its fields, in a tuple that is no more than that."""
+        return cast("Plain", tuple(self))
 
     def to_line(self) -> bytes:
         """Its stored form, without a line end.

@@ -13,7 +13,7 @@ from pydantic_core import from_json, to_json
 from runnable import defaults
 from runnable.kinds import CHUNKS
 from runnable.parameters import Parameter
-from runnable.records import Record
+from runnable.records import Plain, Record
 from runnable.steplog import (
     NONE,
     Event,
@@ -74,7 +74,7 @@ class RunLog:
     _stored: dict[str, Stored] = field(default_factory=dict[str, Stored])
     _open: dict[str, StepLog] = field(default_factory=dict[str, StepLog])
     _loader: Loader = field(default_factory=Loader, repr=False)
-    _untold: tuple[Sequence[Record], RunLog | None] | None = field(
+    _untold: tuple[Sequence[Plain], RunLog | None] | None = field(
         default=None, compare=False, repr=False
     )
     """What `put_off` has still to fold."""
@@ -82,7 +82,7 @@ class RunLog:
     @classmethod
     def put_off(
         cls,
-        records: Sequence[Record],
+        records: Sequence[Plain],
         start: RunLog | None,
         read_blob: ReadBlob,
         loads: Callable[[bytes], object],
@@ -110,9 +110,9 @@ class RunLog:
             records, start = untold
             log = RunLog() if start is None else start
             log.attach(self._loader.read_blob, self._loader.loads)
-            for record in records:
-                if record.seq > log.seq:  # two threads may look at once
-                    log.take(record)
+            for plain in records:
+                if plain[0] > log.seq:  # two threads may look at once
+                    log.take(Record._make(plain))
             for field_name in _FIELDS:
                 object.__setattr__(self, field_name, object.__getattribute__(log, field_name))
             return object.__getattribute__(self, name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeAlias
 
 from pydantic_core import from_json
 
@@ -55,16 +55,12 @@ class StepAttempt:
         return self.error or ""
 
 
-class _Told(NamedTuple):
-    """One thing that a record tells of a step.
+_Told: TypeAlias = tuple[str, bytes, bytes, bool]
+"""One thing that a record tells of a step: its kind, the event, the values, whether it was in a
+later life of the run.
 
-    It is kept as the journal has it: a resume reads little of it, and bytes cost no collection.
-    """
-
-    kind: str
-    event: bytes
-    values: bytes
-    resumed: bool
+It is kept as the journal has it: a resume reads little of it, and the collector lets it be.
+"""
 
 
 _STATUS: Final[dict[str, defaults.Status]] = {
@@ -100,43 +96,44 @@ class StepLog:
         """The status of its last attempt."""
         if not self._story:
             return defaults.RUNNING
-        last = self._story[-1]
-        return _STATUS.get(last.kind) or from_json(last.event)["status"]
+        kind, event, _, _ = self._story[-1]
+        return _STATUS.get(kind) or from_json(event)["status"]
 
     @property
     def is_composite(self) -> bool:
         """Whether it holds branches, and is no task."""
-        return bool(self._story) and self._story[-1].kind == "composite_completed"
+        return bool(self._story) and self._story[-1][0] == "composite_completed"
 
     @property
     def attempts(self) -> list[StepAttempt]:
         """What happened, attempt by attempt."""
         attempts: list[StepAttempt] = []
-        for number, told in enumerate(self._story, 1):
-            event: Event = from_json(told.event)
-            if told.kind == "composite_completed":
+        for number, (kind, text, values, resumed) in enumerate(self._story, 1):
+            event: Event = from_json(text)
+            if kind == "composite_completed":
                 attempts.append(_composite(number, event))
-            elif told.kind == "task_started":
-                attempts.append(_begun(event, resumed=told.resumed))
+            elif kind == "task_started":
+                attempts.append(_begun(event, resumed=resumed))
                 continue
             elif not attempts or attempts[-1].status != defaults.RUNNING:
                 attempts.append(_begun(event))  # it failed before it could start
-            self._end(attempts[-1], told.kind, event, _decoded(told.values))
+            self._end(attempts[-1], kind, event, _decoded(values))
         return attempts
 
     @property
     def error(self) -> str:
         """What its last attempt failed of, or empty."""
-        return _decoded(self._story[-1].values).get("error", "") if self._story else ""
+        return _decoded(self._story[-1][2]).get("error", "") if self._story else ""
 
     @property
     def problem(self) -> str:
         """What its last attempt failed of, after the error's type; or empty."""
         if not self._story:
             return ""
-        last, values = self._story[-1], _decoded(self._story[-1].values)
-        if last.kind == "task_error":
-            event: Event = from_json(last.event)
+        kind, text, whole, _ = self._story[-1]
+        values = _decoded(whole)
+        if kind == "task_error":
+            event: Event = from_json(text)
             return f"{event['error_type']}: {values.get('error', event['error'])}"
         return f"{values['error_type']}: {values['error']}" if "error_type" in values else ""
 
@@ -145,9 +142,9 @@ class StepLog:
         """Seconds that its last attempt took; None while it runs, and if it was interrupted."""
         if not self._story:
             return None
-        last = self._story[-1]
-        event: Event = from_json(last.event)
-        return event.get("duration", _decoded(last.values).get("duration"))
+        _, text, values, _ = self._story[-1]
+        event: Event = from_json(text)
+        return event.get("duration", _decoded(values).get("duration"))
 
     def outputs(self) -> dict[str, Parameter]:
         """What its last attempt returned, if that succeeded."""
@@ -155,10 +152,10 @@ class StepLog:
 
     def stored_outputs(self) -> Mapping[str, Stored]:
         """The same, as the journal holds it."""
-        if not self._story or self._story[-1].kind not in _WITH_OUTPUTS:
+        if not self._story or self._story[-1][0] not in _WITH_OUTPUTS:
             return {}
-        last = self._story[-1]
-        return outputs_of(from_json(last.event), _decoded(last.values))
+        _, text, values, _ = self._story[-1]
+        return outputs_of(from_json(text), _decoded(values))
 
     def tell(self, kind: str, event: Event, told: bytes, values: bytes, *, resumed: bool) -> None:
         """Go on by one thing that happened to it.
@@ -176,7 +173,7 @@ class StepLog:
             self.last_attempt = len(self._story) + 1
         else:
             self.last_attempt = event.get("attempt", self.last_attempt)
-        self._story.append(_Told(kind, told, values, resumed))
+        self._story.append((kind, told, values, resumed))
 
     def _end(self, attempt: StepAttempt, kind: str, event: Event, values: Values) -> None:
         attempt.status = _STATUS.get(kind) or event["status"]

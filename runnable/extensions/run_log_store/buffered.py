@@ -10,7 +10,6 @@ import time
 from bisect import bisect_right
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import ClassVar, Final
 
 from runnable import defaults
@@ -23,13 +22,15 @@ from runnable.exceptions import (
     StoreError,
 )
 from runnable.kinds import END_STATUS, EndStatus
-from runnable.records import Record
+from runnable.records import Plain, Record
 from runnable.store import Append, BaseRunLogStore, Lease, Owner, RunRecord, RunSummary, Verb
 
 PAGE: Final = 1_024
 """Records that a reader takes at once."""
 
-_last_of = attrgetter("last")
+
+def _last_of(record: Plain) -> int:
+    return record[0] + record[4] - 1
 
 
 @dataclass(slots=True)
@@ -41,7 +42,7 @@ class Run:
     """Runs are numbered in the order they were created."""
     owner: Owner
     expires: float
-    records: list[Record]
+    records: list[Plain]
     seq: int
     epoch: int = 1
     held: bool = True
@@ -77,7 +78,7 @@ class Run:
         records = entry.records
         if self.epoch != entry.lease.epoch or self.seq != entry.expected:
             return None if self._has(entry) else _lost(entry)
-        self.records += records
+        self.records += [record.plain for record in records]
         for record in records:
             self.seq = record.seq + record.count - 1
             if record.kind in END_STATUS:
@@ -90,7 +91,9 @@ class Run:
         """Whether the entry is there already, so that only the answer to it was lost."""
         records = entry.records
         start = bisect_right(self.records, entry.expected, key=_last_of)
-        return bool(records) and self.records[start : start + len(records)] == list(records)
+        return bool(records) and self.records[start : start + len(records)] == [
+            *map(tuple, records)
+        ]
 
 
 @dataclass(slots=True)
@@ -253,17 +256,18 @@ class BufferedRunLogStore(BaseRunLogStore):
         wanted = run.epoch + 1, run.seq + 1
         if run.is_live() or first is None or (epoch, first.seq) != wanted:
             raise RunHeldError(run.about.run_id, str(run.owner))
-        run.records.append(first)
+        run.records.append(first.plain)
         run.owner, run.epoch, run.seq = owner, epoch, first.last
         run.held, run.expires, run.ended, run.cancel = True, self._expiry(), None, ""
 
     def _pages(
-        self, records: list[Record], after: int, end: int, kinds: Container[str] | None
+        self, records: list[Plain], after: int, end: int, kinds: Container[str] | None
     ) -> Iterator[Record]:
         """A run's list only grows, so that a part of it can be read without the lock."""
         start = bisect_right(records, after, hi=end, key=_last_of)
         for page in range(start, end, PAGE):
-            for record in records[page : min(page + PAGE, end)]:
+            for plain in records[page : min(page + PAGE, end)]:
+                record = Record._make(plain)
                 if kinds is None or record.kind in kinds:
                     yield record
 
