@@ -321,7 +321,7 @@ async def test_a_thread_over_its_timeout_is_abandoned(gate: threading.Event):
         gate.wait()
         return "late"
 
-    step = PythonTask(function=stuck, name="stuck", returns=["v"], timeout=0.01)
+    step = PythonTask(function=stuck, name="stuck", returns=["v"], timeout=0.5)
     events = [event async for event in AsyncPipeline(steps=[step]).execute_stream()]
     (error,) = [event for event in events if isinstance(event, TaskErrorEvent)]
     assert (error.error_type, error.abandoned) == ("StepTimeoutError", True)
@@ -341,7 +341,7 @@ async def test_a_sync_stream_over_its_timeout_is_abandoned_and_ends_at_its_next_
         finally:
             closed.set()
 
-    step = PythonTask(function=stream, name="s", timeout=0.05)
+    step = PythonTask(function=stream, name="s", timeout=0.5)
     events = [event async for event in AsyncPipeline(steps=[step]).execute_stream()]
     (error,) = [event for event in events if isinstance(event, TaskErrorEvent)]
     assert error.abandoned
@@ -367,7 +367,7 @@ async def test_no_attempt_begins_while_an_abandoned_thread_of_the_step_goes_on(
             going.pop()
 
     step = PythonTask(
-        function=stuck_once, name="s", returns=["v"], timeout=0.05, retries=1, backoff=0
+        function=stuck_once, name="s", returns=["v"], timeout=0.5, retries=1, backoff=0
     )
     clock = FakeClock(never=frozenset({GRACE_SECONDS}))
     running = asyncio.create_task(execute(AsyncPipeline(steps=[step]), clock))
@@ -389,7 +389,7 @@ async def test_after_its_grace_an_abandoned_thread_holds_up_no_attempt(gate: thr
         return "done"
 
     step = PythonTask(
-        function=stuck_once, name="s", returns=["v"], timeout=0.05, retries=1, backoff=0
+        function=stuck_once, name="s", returns=["v"], timeout=0.5, retries=1, backoff=0
     )
     clock = FakeClock()
     run = await execute(AsyncPipeline(steps=[step]), clock)
@@ -410,7 +410,7 @@ async def test_what_an_abandoned_thread_prints_and_emits_is_not_recorded(
         finally:
             finished.set()
 
-    step = PythonTask(function=stuck, name="s", timeout=0.01)
+    step = PythonTask(function=stuck, name="s", timeout=0.5)
     with pytest.raises(ExecutionFailedError) as raised:
         await AsyncPipeline(steps=[step]).execute()
     gate.set()
