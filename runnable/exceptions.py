@@ -4,7 +4,8 @@ RunnableError
 ├── DefinitionError (ValueError)        a pipeline that cannot be built
 │   ├── InvalidNameError                a step, branch, parameter or run with a name it may not have
 │   ├── GraphError                      steps that do not make a graph
-│   └── CheckError                      steps that cannot work together, whatever they are given
+│   ├── CheckError                      steps that cannot work together, whatever they are given
+│   └── ReducerError                    a reducer that cannot be used, or does more than it may
 ├── InputError (ValueError)             what a call or a file gives
 │   ├── ParametersFileError             a parameters file that cannot be read
 │   ├── ConfigurationError              a configuration that cannot be read or means nothing
@@ -191,6 +192,24 @@ class CheckError(DefinitionError):
         super().__init__(
             "The pipeline cannot work as it is written:\n" + listed(map(str, findings), "\n")
         )
+
+
+class ReducerError(DefinitionError):
+    """A reducer of a `Map` cannot be used, or its text does more than it may.
+
+    `column` is where in the text, counted from 1 over all its lines; 0 for nowhere in it.
+    """
+
+    def __init__(self, reducer: str, reason: str, column: int = 0, advice: str = "") -> None:
+        self.reducer = reducer
+        self.reason = reason
+        self.column = column
+        self.advice = advice or (
+            "Give a function, the dotted path of one (package.module.function), the name of a "
+            "builtin (as max), or the text of a lambda of one argument."
+        )
+        place = f" at column {column}" if column else ""
+        super().__init__(f"The reducer {shortened(reducer)} {reason}{place}. {self.advice}")
 
 
 class InputError(RunnableError, ValueError):

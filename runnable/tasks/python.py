@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, partial
 from threading import get_ident
-from types import CodeType
-from typing import Any, ClassVar, Final, Literal, Self, cast
+from typing import ClassVar, Final, Literal, Self, cast
 
 from pydantic import Field, model_validator
 
@@ -19,12 +16,11 @@ from runnable.binding import Bound, Gathered, Signature, outputs_of
 from runnable.blocking import PLAYED
 from runnable.calling import Caller, OnTheLoop, caller_of, in_thread, note_unfinished
 from runnable.exceptions import DefinitionError
+from runnable.functions import Function, digest_of, imported
 from runnable.parameters import Parameter
 from runnable.scope import Scope
 from runnable.tasks.base import BaseTaskType
 from runnable.tasks.isolated import Sort, call_in_process, packed, unimportable
-
-Function = Callable[..., Any]
 
 _END: Final = object()
 
@@ -80,10 +76,7 @@ class PythonTaskType(BaseTaskType):
 
     def digest(self) -> str:
         """A digest of the function's code: it changes when its body does."""
-        code = getattr(inspect.unwrap(self.called), "__code__", None)
-        if not isinstance(code, CodeType):
-            return ""
-        return _digest(code)
+        return digest_of(self.called)
 
     def bind(self, scope: Scope) -> Bound:
         """The function's arguments."""
@@ -271,36 +264,6 @@ def must_be_async(function: Function) -> Function:
     return function
 
 
-def imported(command: str) -> Function:
-    """The callable at a dotted path, `package.module.function`.
-
-    Raises:
-        DefinitionError: If there is none.
-    """
-    module_name, _, attribute = command.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module_name), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise DefinitionError(
-            f"The command {command!r} names no function: {error}. Give the dotted path of one that "
-            f"can be imported from here: package.module.function."
-        ) from error
-    if not callable(found):
-        raise DefinitionError(f"The command {command!r} names something that cannot be called.")
-    return found
-
-
-@lru_cache(maxsize=4096)
-def _digest(code: CodeType) -> str:
-    return hashlib.sha256(_meaning(code).encode()).hexdigest()[:16]
-
-
-def _meaning(code: CodeType) -> str:
-    """What a function does, without where it stands in its file."""
-    constants = [_meaning(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
-    return f"{code.co_code!r} {code.co_names} {code.co_varnames} {constants}"
-
-
 class _Left:
     """Whether a generator's attempt has left it; tells it so while it waits for a slow reader."""
 
@@ -325,6 +288,3 @@ class _Left:
         self.gone = True
         if self._waiting is not None:
             self._waiting.cancel()
-
-
-__all__ = ["AsyncPythonTaskType", "PythonTaskType", "imported", "must_be_async"]
