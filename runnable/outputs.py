@@ -37,8 +37,14 @@ class Told(NamedTuple):
     whole: bytes | None
 
 
-async def told(outputs: Mapping[str, Parameter], scope: Scope) -> Told:
+async def told(outputs: Mapping[str, Parameter], scope: Scope, *, has_metrics: bool = True) -> Told:
     """What is recorded of outputs; what is large is put beside the journal first.
+
+    Args:
+        outputs: Name → value.
+        scope: Of the step whose they are.
+        has_metrics: Whether the record says which of them are metrics; else their kinds stand in
+            `whole`.
 
     Raises:
         SecretLeakError: If one holds the value of a secret.
@@ -50,7 +56,7 @@ async def told(outputs: Mapping[str, Parameter], scope: Scope) -> Told:
     shown, metrics, names, plain = previews(outputs, masker), b"{}", _NO_NAMES, True
     for name, output in outputs.items():
         if output.kind == "metric":
-            names = (*names, name)
+            names, plain = (*names, name), plain and has_metrics
         plain = plain and output.exact
     if names:
         metrics = previews({name: outputs[name] for name in names}, masker)

@@ -33,7 +33,7 @@ class CompositeNode(BaseNode):
         shown = _NONE
         if outcome.error is None:
             try:
-                shown = await told(outcome.outputs, scope)
+                shown = await told(outcome.outputs, scope, has_metrics=False)
             except Exception as error:
                 outcome = failed(error, scope)
         self._record(scope, outcome, shown, clock.elapsed(began))
