@@ -13,6 +13,7 @@ from runnable.exceptions import LimitError
 from runnable.executor import BasePipelineExecutor
 from runnable.graph import BaseNode, Graph, Outcome
 from runnable.nodes import SuccessNode, TaskNode
+from runnable.nodes.branches import in_stopped_branch
 from runnable.scope import Scope
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class Engine:
         while not node.is_end:
             step = scope.enter(node.name)
             outcome = await self.visit(node, step)
-            if scope.run.cancelled:
+            if scope.run.cancelled or (outcome.error is None and in_stopped_branch()):
                 raise asyncio.CancelledError(scope.run.cancelled)
             if outcome.error is not None:
                 return await self._after_failure(node, step, outcome)
@@ -118,7 +119,7 @@ class Engine:
 
     async def _after_failure(self, node: BaseNode, step: Scope, outcome: Outcome) -> Outcome:
         """The `on_failure` branch takes the place of the rest of the pipeline, if there is one."""
-        if node.on_failure is None:
+        if node.on_failure is None or in_stopped_branch():
             return outcome
         branch = step.enter(defaults.ON_FAILURE)
         branch.branch_started(defaults.ON_FAILURE)

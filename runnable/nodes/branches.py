@@ -17,6 +17,34 @@ MAX_BRANCHES_AT_ONCE: Final = 1_000
 """What `max_concurrency=None` stands for."""
 
 
+class BranchTask(asyncio.Task[Outcome]):
+    """The asyncio task of a branch, which is stopped once.
+
+    `cancelling()` does not tell that: a timeout of the user's code cancels its task, too, and what
+    comes of that is no end of the branch. Nor is a branch stopped that the loop's own shutdown has
+    cancelled: a second cancel would cut its clean-up off.
+    """
+
+    is_stopped = _is_swept = False
+
+    def cancel(self, msg: Any | None = None) -> bool:
+        """Cancel it."""
+        self._is_swept = self._is_swept or not self.get_loop().is_running()
+        return super().cancel(msg)
+
+    def stop(self) -> None:
+        """Cancel it, unless that has been done."""
+        if not (self.is_stopped or self._is_swept):
+            self.is_stopped = True
+            self.cancel()
+
+
+def in_stopped_branch() -> bool:
+    """Whether the code that asks runs in a branch that is to end, although it may go on."""
+    task = asyncio.current_task()
+    return isinstance(task, BranchTask) and task.is_stopped
+
+
 class Branches:
     """Runs branches, at most so many at once, and waits until all of them have ended.
 
@@ -39,7 +67,7 @@ class Branches:
         self._branches = branches
         self._limit = limit
         self._on_error = on_error
-        self._live: set[asyncio.Task[Outcome]] = set()
+        self._live: set[BranchTask] = set()
         self._all_begun = self._is_stopped = False
         self._over: asyncio.Future[None] = scope.run.loop.create_future()
         self._raised: BaseException | None = None
@@ -72,7 +100,7 @@ class Branches:
                 self._all_begun = True
                 break
             # Where several run at once, no function is called inline.
-            task = asyncio.create_task(branch if self._limit > 1 else self._guarded(branch))
+            task = BranchTask(branch if self._limit > 1 else self._guarded(branch))
             self._live.add(task)
             task.add_done_callback(self._ended)
         if self._all_begun and not self._live and not self._over.done():
@@ -86,7 +114,7 @@ class Branches:
             self._raise(error)
             return Outcome()
 
-    def _ended(self, task: asyncio.Task[Outcome]) -> None:
+    def _ended(self, task: BranchTask) -> None:
         self._live.discard(task)
         if task.cancelled():
             if not self._is_stopped:
@@ -104,8 +132,7 @@ class Branches:
         self._stop()
 
     def _stop(self) -> None:
-        """Begin no more, and cancel those that run; one that is being cancelled is left alone."""
+        """Begin no more, and cancel those that run, each once."""
         self._is_stopped = self._all_begun = True
         for task in self._live:
-            if not task.cancelling():
-                task.cancel()
+            task.stop()
