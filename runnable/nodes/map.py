@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Final, cast
+from typing import Any, ClassVar, Final, NamedTuple, cast
 
 from runnable import defaults
 from runnable.binding import Signature, outputs_of
@@ -25,17 +25,11 @@ _RECALLED_IN_A_TURN: Final = 100
 """Items that are gone over before others on the loop may go on."""
 
 
-class Items:
-    """The items of a list; each is encoded when its turn comes."""
+class Items(NamedTuple):
+    """The items of a list, and what encodes each when its turn comes."""
 
-    def __init__(self, items: Sequence[object], make: Callable[[object], Parameter]) -> None:
-        self._items, self._make = items, make
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __iter__(self) -> Iterator[Parameter]:
-        return map(self._make, self._items)
+    values: Sequence[object]
+    encode: Callable[[object], Parameter]
 
 
 Column = list[Parameter | None]
@@ -90,16 +84,21 @@ class MapNode(CompositeNode):
             items = self.items(scope)
         except Exception as error:
             return failed(error, scope)
-        limit = min(self.max_concurrency or MAX_BRANCHES_AT_ONCE, len(items) or 1)
+        count = len(items.values)
+        limit = min(self.max_concurrency or MAX_BRANCHES_AT_ONCE, count or 1)
         place = replace(
             scope.placement,
             inline=scope.placement.inline and limit == 1,
             isolated=scope.placement.isolated or self.isolated,
         )
-        columns: dict[str, Column] = {name: [None] * len(items) for name in self.branch.sets}
+        columns: dict[str, Column] = {name: [None] * count for name in self.branch.sets}
 
-        async def branch(index: int, item: Parameter) -> Outcome:
-            parameters, variables = dict(scope.parameters), {self.iterate_as: item}
+        async def branch(index: int, value: object) -> Outcome:
+            parameters = dict(scope.parameters)
+            try:
+                variables = {self.iterate_as: items.encode(value)}
+            except Exception as error:
+                return failed(error, scope.enter(str(index)))
             inner = scope.enter(
                 str(index), parameters=parameters, variables=variables, placement=place
             )
@@ -108,10 +107,10 @@ class MapNode(CompositeNode):
                 _put(columns, index, changed(self.branch.sets, parameters, scope.parameters))
             return outcome
 
-        todo = enumerate(items)
+        todo = enumerate(items.values)
         if scope.run.history is not None:
             todo = iter(await self._not_done(items, columns, scope, walker))
-        each = (branch(index, item) for index, item in todo)
+        each = (branch(index, value) for index, value in todo)
         branches = Branches(scope, each, limit, self.on_error)
         await branches.run()
         if branches.failed:
@@ -120,11 +119,13 @@ class MapNode(CompositeNode):
             return Outcome(
                 {name: await self._merged(name, columns[name], scope) for name in columns}
             )
-        except Exception as error:
+        except (asyncio.CancelledError, KeyboardInterrupt, GeneratorExit):
+            raise
+        except BaseException as error:  # SystemExit is a failure here as it is in a step
             return failed(error, scope)
 
     def items(self, scope: Scope) -> Items:
-        """The items, each encoded for itself.
+        """The items, each to be encoded for itself.
 
         Raises:
             MissingParameterError: If there is no such parameter.
@@ -139,22 +140,22 @@ class MapNode(CompositeNode):
             value = [list(pair) for pair in cast("Mapping[object, object]", value).items()]
         if not isinstance(value, list | tuple):
             raise ItemsError(scope.path, self.iterate_on, type_name(type(value)))
-        items = cast("Sequence[object]", value)
-        if len(items) > defaults.MAX_MAP_ITEMS:
+        values = cast("Sequence[object]", value)
+        if len(values) > defaults.MAX_MAP_ITEMS:
             advice = "Put several of them together in one item."
             what = f"The parameter {self.iterate_on!r} of step {scope.path!r}"
-            raise LimitError(what, len(items), defaults.MAX_MAP_ITEMS, "items", advice)
-        return Items(items, scope.pickled if parameter.kind == "object" else JsonParameter)
+            raise LimitError(what, len(values), defaults.MAX_MAP_ITEMS, "items", advice)
+        return Items(values, scope.pickled if parameter.kind == "object" else JsonParameter)
 
     async def _not_done(
         self, items: Items, columns: Mapping[str, Column], scope: Scope, walker: Walker
-    ) -> list[tuple[int, Parameter]]:
+    ) -> list[tuple[int, object]]:
         """The items that an earlier life has not done; what it has done is put in its place."""
-        left: list[tuple[int, Parameter]] = []
-        for index, item in enumerate(items):
+        left: list[tuple[int, object]] = []
+        for index, value in enumerate(items.values):
             found = walker.recall(self.branch, scope.enter(str(index)))
             if found is None:
-                left.append((index, item))
+                left.append((index, value))
             else:
                 _put(columns, index, found)
             if index % _RECALLED_IN_A_TURN == _RECALLED_IN_A_TURN - 1:
@@ -181,6 +182,7 @@ class MapNode(CompositeNode):
             CURRENT.reset(token)
             ROUTER.finish(scope)
             scope.run.deliver()
+            scope.closed = scope.abandoned
 
     def graphs(self) -> Iterator[tuple[str, Graph]]:
         """The branch, and that of `on_failure`."""
