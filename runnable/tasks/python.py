@@ -104,7 +104,10 @@ class PythonTaskType(BaseTaskType):
         return await self._settled(result, scope)
 
     def _is_isolated(self, scope: Scope) -> bool:
-        return self.isolation == "process" or scope.placement.isolated
+        if self.isolation == "process":
+            return True
+        is_async = self.signature.is_async or self.signature.is_async_generator
+        return scope.placement.isolated and not is_async
 
     async def _call_in_process(self, arguments: Bound, scope: Scope) -> object:
         returns = bool(self.returns)
@@ -243,9 +246,6 @@ class AsyncPythonTaskType(PythonTaskType):
             DefinitionError: If there is no such function, or if it is not async.
         """
         return must_be_async(self.function or imported(self.command))
-
-    def _is_isolated(self, scope: Scope) -> bool:
-        return False  # it runs on the loop, in a map with isolation="process" too
 
 
 def must_be_async(function: Function) -> Function:
