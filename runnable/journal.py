@@ -360,6 +360,8 @@ class Writer:
             at: When it came, microseconds since the epoch.
             much: Whether there is enough for a commit of its own.
         """
+        if journal.error is not None:
+            return  # what the failed append took with it would be missing before this
         journal.announced = True
         self._dirty[journal] = None
         if self._thread_commit is not None or self._turn is not None:
