@@ -18,11 +18,9 @@ from runnable import defaults
 from runnable.blocking import Call
 from runnable.clock import Clock, iso
 from runnable.encoding import payload_of
-from runnable.exceptions import (
-    DefinitionError,
-)
+from runnable.exceptions import DefinitionError, MissingParameterError
 from runnable.masking import ByteStreamMasker, Masker, StreamMasker
-from runnable.parameters import ObjectParameter, Parameter
+from runnable.parameters import JsonParameter, ObjectParameter, Parameter
 from runnable.records import Batch, Head
 
 if TYPE_CHECKING:
@@ -286,6 +284,19 @@ class Scope:
             variables={**self.variables, **variables} if variables else self.variables,
             placement=placement,
         )
+
+    def find(self, name: str) -> Parameter:
+        """The value of that name as a step here gets it: an iteration variable, then a parameter.
+
+        Raises:
+            MissingParameterError: If there is neither.
+        """
+        found = self.variables.get(name)
+        if found is None:
+            found = self.parameters.get(name)
+            if found is None:
+                raise MissingParameterError(self.path, name, {**self.parameters, **self.variables})
+        return found if isinstance(found, Parameter) else JsonParameter(found)
 
     def branch_started(self, branch: str) -> None:
         """Record that the branch which this is the scope of begins."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, Final, Literal
 
 from runnable.blocking import outlive
@@ -11,7 +11,8 @@ from runnable.graph import Outcome
 from runnable.scope import Scope
 
 OnError = Literal["wait", "cancel"]
-Branch = Coroutine[Any, Any, Outcome]
+Branch = Callable[[], Coroutine[Any, Any, Outcome]]
+"""Makes the coroutine of a branch, which would warn if it were made and never begun."""
 
 MAX_BRANCHES_AT_ONCE: Final = 1_000
 """What `max_concurrency=None` stands for."""
@@ -53,7 +54,7 @@ class Branches:
 
     Args:
         scope: That of the composite.
-        branches: Makes each branch when its turn comes.
+        branches: What makes each branch, called when its turn has come.
         limit: How many run at once.
         on_error: Whether the others go on, or are cancelled, when one fails.
     """
@@ -100,7 +101,7 @@ class Branches:
                 self._all_begun = True
                 break
             # Where several run at once, no function is called inline.
-            task = BranchTask(branch if self._limit > 1 else self._guarded(branch))
+            task = BranchTask(branch() if self._limit > 1 else self._guarded(branch))
             self._live.add(task)
             task.add_done_callback(self._ended)
         if self._all_begun and not self._live and not self._over.done():
@@ -108,7 +109,7 @@ class Branches:
 
     async def _guarded(self, branch: Branch) -> Outcome:
         try:
-            return await branch
+            return await branch()
         except KeyboardInterrupt as error:
             # Of an inline function: out of an asyncio task, it would end the loop at once.
             self._raise(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
-from runnable.exceptions import MissingParameterError, NoBranchError
+from runnable.exceptions import NoBranchError
 from runnable.graph import Graph, Outcome, Walker
 from runnable.nodes.composite import CompositeNode, changed, failed, sets_of, together
 from runnable.scope import Scope
@@ -63,13 +63,10 @@ class ConditionalNode(CompositeNode):
         """The name and the graph of the branch for the parameter as it stands.
 
         Raises:
-            MissingParameterError: If there is no such parameter.
+            MissingParameterError: If there is no such variable and no such parameter.
             NoBranchError: If no branch has the name, and there is no default.
         """
-        parameter = scope.parameters.get(self.parameter)
-        if parameter is None:
-            raise MissingParameterError(scope.path, self.parameter, scope.parameters)
-        value = parameter.get_value()
+        value = scope.find(self.parameter).get_value()
         text = str(value)
         for name in (text, text.lower()) if isinstance(value, bool) else (text,):
             if name in self.branches:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, ClassVar, Final, NamedTuple, cast
 
 from runnable import defaults
@@ -12,7 +13,7 @@ from runnable.binding import Signature, outputs_of
 from runnable.calling import call_sync
 from runnable.capture import ROUTER
 from runnable.encoding import type_name
-from runnable.exceptions import ItemsError, LimitError, MissingParameterError
+from runnable.exceptions import ItemsError, LimitError
 from runnable.graph import Graph, Outcome, Walker
 from runnable.merging import gathered, kind_of
 from runnable.nodes.branches import MAX_BRANCHES_AT_ONCE, Branches, OnError
@@ -110,7 +111,7 @@ class MapNode(CompositeNode):
         todo = enumerate(items.values)
         if scope.run.history is not None:
             todo = iter(await self._not_done(items, columns, scope, walker))
-        each = (branch(index, value) for index, value in todo)
+        each = (partial(branch, index, value) for index, value in todo)
         branches = Branches(scope, each, limit, self.on_error)
         await branches.run()
         if branches.failed:
@@ -128,13 +129,11 @@ class MapNode(CompositeNode):
         """The items, each to be encoded for itself.
 
         Raises:
-            MissingParameterError: If there is no such parameter.
+            MissingParameterError: If there is no such variable and no such parameter.
             ItemsError: If it is neither a list, nor a tuple, nor a dict.
             LimitError: If there are more than 1,000,000.
         """
-        parameter = scope.parameters.get(self.iterate_on)
-        if parameter is None:
-            raise MissingParameterError(scope.path, self.iterate_on, scope.parameters)
+        parameter = scope.find(self.iterate_on)
         value = parameter.get_value()
         if isinstance(value, Mapping):
             value = [list(pair) for pair in cast("Mapping[object, object]", value).items()]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import ClassVar
 
 from runnable.graph import Graph, Outcome, Walker
@@ -56,7 +57,7 @@ class ParallelNode(CompositeNode):
                 ended[name] = changed(graph.sets, parameters, scope.parameters)
             return outcome
 
-        each = (branch(name, graph) for name, graph in self.branches.items())
+        each = (partial(branch, name, graph) for name, graph in self.branches.items())
         branches = Branches(scope, each, limit, self.on_error)
         await branches.run()
         if branches.failed:
