@@ -83,7 +83,7 @@ async def follow_pages(
                     continue
                 is_live = watch.is_on
                 if not is_live:
-                    lease = await in_store_thread(store.lease, run_id, Owner.current(), "look")
+                    lease = await in_store_thread(_look, store, run_id)
                     if lease.seq > seq:
                         continue
                     if _is_over(lease, wait=wait):
@@ -223,3 +223,8 @@ class _Looks:
 _LOOKS: Final = _Looks()
 
 __all__ = ["follow_pages", "follow_records"]
+
+
+def _look(store: BaseRunLogStore, run_id: str) -> Lease:
+    # Who this process is, is found out in files: not on the loop.
+    return store.lease(run_id, Owner.current(), "look")

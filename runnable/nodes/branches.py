@@ -26,7 +26,8 @@ class BranchTask(asyncio.Task[Outcome]):
     cancelled: a second cancel would cut its clean-up off.
     """
 
-    is_stopped = _is_swept = False
+    is_stopped: bool = False
+    _is_swept: bool = False
 
     def cancel(self, msg: Any | None = None) -> bool:
         """Cancel it."""

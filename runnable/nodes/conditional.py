@@ -35,7 +35,7 @@ class ConditionalNode(CompositeNode):
     ) -> None:
         super().__init__(name, next_node=next_node, on_failure=on_failure, location=location)
         self.parameter = parameter
-        self.branches = dict(branches)
+        self.branches: dict[str, Graph] = dict(branches)
         self.default = default
 
     @property

@@ -13,7 +13,7 @@ from runnable.binding import Signature, outputs_of
 from runnable.calling import call_sync
 from runnable.capture import ROUTER
 from runnable.encoding import type_name
-from runnable.exceptions import ItemsError, LimitError
+from runnable.exceptions import ItemsError, LimitError, UnencodableError
 from runnable.graph import Graph, Outcome, Walker
 from runnable.merging import gathered, kind_of
 from runnable.nodes.branches import MAX_BRANCHES_AT_ONCE, Branches, OnError
@@ -168,7 +168,11 @@ class MapNode(CompositeNode):
         result = await self._reduced(self.reducer, values, scope)
         returns = (TaskReturns(name=name, kind=kind_of(column)),)
         signature = Signature.of(self.reducer.function)
-        return outputs_of(result, returns, signature, scope.pickled, scope.warn)[name]
+        try:
+            return outputs_of(result, returns, signature, scope.pickled, scope.warn)[name]
+        except UnencodableError as error:
+            place = error.place.removeprefix("result")
+            raise UnencodableError(f"reduced[{name!r}]{place}", error.reason) from None
 
     async def _reduced(self, reducer: Reducer, values: list[object], scope: Scope) -> object:
         """Call the reducer where a sync function belongs, as the current scope."""

@@ -37,7 +37,7 @@ class ParallelNode(CompositeNode):
         location: str = "",
     ) -> None:
         super().__init__(name, next_node=next_node, on_failure=on_failure, location=location)
-        self.branches = dict(branches)
+        self.branches: dict[str, Graph] = dict(branches)
         self.max_concurrency = max_concurrency
         self.on_error: OnError = on_error
 
