@@ -77,7 +77,14 @@ def _mermaid(outline: Outline) -> Iterator[str]:
     for edge in outline.edges:
         arrow = "-.->" if edge.dashed else "-->"
         label = f'|"{_in_mermaid(edge.label)}"| ' if edge.label else ""
-        yield f"{edge.tail.id} {arrow} {label}{edge.head.id}"
+        yield f"{edge.tail.last} {arrow} {label}{edge.head.first}"
+    for frame in walk(outline.parts):
+        if isinstance(frame, Frame):
+            yield from (f"{tail} --> {head}" for tail, head in _joints(frame))
+    yield from _mermaid_classes(outline)
+
+
+def _mermaid_classes(outline: Outline) -> Iterator[str]:
     members: dict[str, list[str]] = {}
     for part in walk(outline.parts):
         looks = _frame_looks(part) if isinstance(part, Frame) else [part.state]
@@ -95,14 +102,28 @@ def _mermaid(outline: Outline) -> Iterator[str]:
 
 def _mermaid_parts(parts: list[Part]) -> Iterator[str]:
     for part in parts:
-        label = f'"{"<br>".join(map(_in_mermaid, part.lines))}"'
+        lines = map(_in_mermaid, part.lines)
         if isinstance(part, Box):
             opening, closing = _MERMAID_SHAPES[part.shape]
-            yield f"{part.id}{opening}{label}{closing}"
-        else:
-            yield f"subgraph {part.id}[{label}]"
-            yield from (f"    {line}" for line in _mermaid_parts(part.parts))
-            yield "end"
+            yield f'{part.id}{opening}"{"<br>".join(lines)}"{closing}'
+            continue
+        yield f'subgraph {part.id}["{" · ".join(lines)}"]'  # there is room for one line
+        inner = [*_mermaid_parts(part.parts), *(f"{joint}(( ))" for joint in _joint_ids(part))]
+        yield from (f"    {line}" for line in inner)
+        yield "end"
+
+
+def _joint_ids(frame: Frame) -> list[str]:
+    """What stands for the beginning and the end of a frame that has several."""
+    return [frame.first] * frame.forks + [frame.last] * frame.joins
+
+
+def _joints(frame: Frame) -> Iterator[tuple[str, str]]:
+    """Which boxes are joined by these."""
+    if frame.forks:
+        yield from ((frame.first, part.first) for part in frame.firsts)
+    if frame.joins:
+        yield from ((part.last, frame.last) for part in frame.lasts)
 
 
 def _frame_looks(frame: Frame) -> list[str]:
@@ -111,8 +132,13 @@ def _frame_looks(frame: Frame) -> list[str]:
 
 
 def _in_mermaid(text: str) -> str:
-    """The text for a label in quotes: all that Mermaid might take for its own by its number."""
-    return _MERMAIDS_OWN.sub(lambda found: f"#{ord(found[0])};", printable(text))
+    """The text for a label in quotes: all that Mermaid might take for its own by its number.
+
+    It looks for words of its language in quotes too: a direction, a style. And it has two marks of
+    its own for entities, which are told apart by something that takes no room.
+    """
+    coded = _MERMAIDS_OWN.sub(lambda found: f"#{ord(found[0])};", printable(text))
+    return _MERMAIDS_MARKS.sub("\u2060", coded)
 
 
 def _dot(outline: Outline) -> Iterator[str]:
@@ -150,14 +176,10 @@ def _dot_frame(frame: Frame, label: str) -> Iterator[str]:
     yield f'color="{colour}"'
     yield f"penwidth={2 if frame.state in WORST_FIRST else 1}"
     yield from _dot_parts(frame.parts)
-    # Where it has several beginnings or ends, something unseen joins them above or below.
-    unseen = "[shape=point, style=invis, width=0.01, height=0.01]"
-    if len(frame.firsts) != 1:
-        yield f"{frame.first} {unseen}"
-        yield from (f"{frame.first} -> {part.first} [style=invis]" for part in frame.firsts)
-    if len(frame.lasts) != 1:
-        yield f"{frame.last} {unseen}"
-        yield from (f"{part.last} -> {frame.last} [style=invis]" for part in frame.lasts)
+    # They are not seen here, where an arrow to a node inside it can end at the frame.
+    hidden = "style=invis, width=0.01, height=0.01"
+    yield from (f"{joint} [shape=point, {hidden}]" for joint in _joint_ids(frame))
+    yield from (f"{tail} -> {head} [style=invis]" for tail, head in _joints(frame))
 
 
 def _in_dot(text: str) -> str:
@@ -224,5 +246,8 @@ _DOT_SHAPES: Final = {
     "end": ", shape=ellipse",
     "choice": ', shape=diamond, margin="0.05,0.02"',
 }
-_MERMAIDS_OWN: Final = re.compile(r"[!\"#$%&'*+/:;<>?@\[\\\]^`{|}~ﬂ°¶]|^-")
+_MERMAIDS_OWN: Final = re.compile(
+    r"[!\"#$%&'*+/;<>?@\[\\\]^`{|}~]|:(?! )|^-|(?<=direction) ", re.IGNORECASE
+)
+_MERMAIDS_MARKS: Final = re.compile("(?<=ﬂ)(?=°)|(?<=¶)(?=ß)")
 _NOISE: Final = re.compile(r"<title>[^<]*</title>\n?|<!--.*?-->\n?", re.DOTALL)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from runnable.defaults import CANCELLED, FAIL, INTERRUPTED, ON_FAILURE, RUNNING, SUCCESS
 
@@ -22,6 +22,7 @@ WORST_FIRST: Final = (FAIL, INTERRUPTED, CANCELLED, RUNNING, SUCCESS)
 
 Structure = Mapping[str, Any]
 """`{"start_at": name, "steps": {name: {"type": …, "next": …, "branches": {…}}}}`."""
+Branches = Mapping[str, Structure]
 Shape = Literal["task", "stub", "end", "choice"]
 
 
@@ -54,17 +55,37 @@ class Frame:
     """It is entered by a failure alone."""
     parts: list[Part] = field(default_factory=list["Part"])
     firsts: list[Part] = field(default_factory=list["Part"])
+    """By which it is entered."""
     lasts: list[Part] = field(default_factory=list["Part"])
+    """By which it is left."""
+
+    def join(self, within: _Within | None) -> None:
+        """Say that what is within runs beside, or instead of, what else is in it."""
+        if within is not None:
+            self.firsts.append(within.first)
+            self.lasts += [within.last] * within.goes_on
+
+    @property
+    def forks(self) -> bool:
+        """Whether it has no one beginning."""
+        return len(self.firsts) != 1
+
+    @property
+    def joins(self) -> bool:
+        """Whether it has no one end."""
+        return len(self.lasts) != 1
+
+    # Arrows join boxes alone: DOT knows no others, and Mermaid fails on some that join frames.
 
     @property
     def first(self) -> str:
-        """The node by which DOT, whose edges join nodes alone, enters it."""
-        return self.firsts[0].first if len(self.firsts) == 1 else f"{self.id}_in"
+        """The id of the box, or of the fork, by which it is entered."""
+        return f"{self.id}_in" if self.forks else self.firsts[0].first
 
     @property
     def last(self) -> str:
-        """The node by which DOT leaves it."""
-        return self.lasts[0].last if len(self.lasts) == 1 else f"{self.id}_out"
+        """The id of the box, or of the join, by which it is left."""
+        return f"{self.id}_out" if self.joins else self.lasts[0].last
 
 
 Part = Box | Frame
@@ -96,6 +117,14 @@ class _Ends:
         return end
 
 
+class _Within(NamedTuple):
+    """The first and the last step of a graph, and whether that leads on."""
+
+    first: Part
+    last: Part
+    goes_on: bool
+
+
 class Outline:
     """What there is to draw of a graph.
 
@@ -121,9 +150,7 @@ class Outline:
         self.count += 1
         return f"n{self.count - 1}"
 
-    def _graph(
-        self, graph: Structure, path: str, into: list[Part], ends: _Ends
-    ) -> tuple[Part, Part] | None:
+    def _graph(self, graph: Structure, path: str, into: list[Part], ends: _Ends) -> _Within | None:
         """Draw the steps of a graph; gives the first and the last of them."""
         steps: Mapping[str, Any] = graph.get("steps", {})
         drawn: dict[str, Part] = {}
@@ -131,8 +158,9 @@ class Outline:
             drawn[name] = self._step(name, steps[name], path + name)
             into.append(drawn[name])
         if not drawn:  # it is nothing but an end
-            end = _Ends(self, into, (SUCCESS, FAIL)).get(graph.get("start_at", ""))
-            return end and (end, end)
+            only: str = graph.get("start_at", "")
+            end = _Ends(self, into, (SUCCESS, FAIL)).get(only)
+            return end and _Within(end, end, only == SUCCESS)
         for name, part in drawn.items():
             follows: str = steps[name].get("next", "")
             head = drawn.get(follows) or ends.get(follows)
@@ -140,20 +168,21 @@ class Outline:
                 self.edges.append(Edge(part, head))
             mending = steps[name].get("branches", {}).get(ON_FAILURE)
             if mending is not None:
-                self._aside(part, mending, f"{path}{name}.{ON_FAILURE}.", into, ends)
+                self._aside(name, part, mending, f"{path}{name}.{ON_FAILURE}.", into, ends)
         names = list(drawn)
-        return drawn[names[0]], drawn[names[-1]]
+        goes_on = steps[names[-1]].get("next") != FAIL
+        return _Within(drawn[names[0]], drawn[names[-1]], goes_on)
 
     def _aside(
-        self, part: Part, graph: Structure, path: str, into: list[Part], ends: _Ends
+        self, name: str, part: Part, graph: Structure, path: str, into: list[Part], ends: _Ends
     ) -> None:
-        """What runs when a part fails, in place of all that follows it: so its ends are theirs."""
-        frame = self.frame(["on failure"], aside=True)
+        """What runs when a step fails, in place of all that follows it: so its ends are theirs."""
+        frame = self.frame([f"if {_named(name)} fails"], aside=True)
         within = self._graph(graph, path, frame.parts, ends)
         if within is not None:
-            frame.firsts, frame.lasts = [within[0]], [within[1]]
+            frame.firsts, frame.lasts = [within.first], [within.last]
             into.append(frame)
-            self.edges.append(Edge(part, within[0], dashed=True))
+            self.edges.append(Edge(part, frame, dashed=True))
 
     def _step(self, name: str, step: Structure, path: str) -> Part:
         branches = {
@@ -167,42 +196,42 @@ class Outline:
         elif kind == "conditional":
             part = self._conditional(name, step, branches, path)
         elif kind in ("map", "loop"):
-            part = self.frame([_named(name), _repeats(step)])
-            for branch, graph in branches.items():
-                self._branch(part, graph, f"{path}.{branch}.")
+            part = self._repeated(name, step, branches, path)
         else:
             part = self._parallel(name, branches, path)
         self._mark(part, path)
         return part
 
-    def _branch(self, frame: Frame, graph: Structure, path: str) -> Part | None:
-        """Draw a branch into a frame; gives its first step."""
-        within = self._graph(graph, path, frame.parts, _Ends(self, frame.parts, (FAIL,)))
-        if within is None:
-            return None
-        frame.firsts.append(within[0])
-        frame.lasts.append(within[1])
-        return within[0]
+    def _branch(self, frame: Frame, graph: Structure, path: str) -> _Within | None:
+        """Draw a branch into a frame."""
+        return self._graph(graph, path, frame.parts, _Ends(self, frame.parts, (FAIL,)))
 
-    def _parallel(self, name: str, branches: Mapping[str, Structure], path: str) -> Frame:
+    def _repeated(self, name: str, step: Structure, branches: Branches, path: str) -> Frame:
+        frame = self.frame([_named(name), _repeats(step)])
+        for branch, graph in branches.items():
+            frame.join(self._branch(frame, graph, f"{path}.{branch}."))
+        return frame
+
+    def _parallel(self, name: str, branches: Branches, path: str) -> Frame:
         frame = self.frame([_named(name)])
         for branch, graph in branches.items():
             inner = self.frame([_named(branch)])
-            if self._branch(inner, graph, f"{path}.{branch}.") is not None:
-                for members in (frame.parts, frame.firsts, frame.lasts):
-                    members.append(inner)
+            within = self._branch(inner, graph, f"{path}.{branch}.")
+            inner.join(within)
+            if within is not None:
+                frame.parts.append(inner)
+                frame.join(_Within(inner, inner, within.goes_on))
         return frame
 
-    def _conditional(
-        self, name: str, step: Structure, branches: Mapping[str, Structure], path: str
-    ) -> Frame:
+    def _conditional(self, name: str, step: Structure, branches: Branches, path: str) -> Frame:
         frame = self.frame([_named(name)])
         choice = self.box([_named(step.get("parameter", ""))], "choice")
         frame.parts.append(choice)
         for branch, graph in branches.items():
-            first = self._branch(frame, graph, f"{path}.{branch}.")
-            if first is not None:
-                self.edges.append(Edge(choice, first, _named(branch)))
+            within = self._branch(frame, graph, f"{path}.{branch}.")
+            frame.join(within)
+            if within is not None:
+                self.edges.append(Edge(choice, within.first, _named(branch)))
         frame.firsts = [choice]
         return frame
 
