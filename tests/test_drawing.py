@@ -40,8 +40,8 @@ NASTY = [
 
 
 def task(next_step: str = "success", **branches: Graph) -> Graph:
-    inner: Graph = {"branches": branches} if branches else {}
-    return {"type": "task", "task": "python", "returns": [], "next": next_step} | inner
+    step: Graph = {"type": "task", "task": "python", "returns": [], "next": next_step}
+    return step | {"branches": branches} if branches else step
 
 
 def chain(**steps: Graph) -> Graph:
@@ -367,6 +367,9 @@ def test_a_large_picture_is_left_out_and_its_text_is_not(dot: str) -> None:
     assert len(of(MAX_DRAWN).mermaid().splitlines()) == 2 * MAX_DRAWN + 2
 
 
+NEVER = "mkfifo nobody; read line < nobody"
+
+
 @pytest.mark.parametrize(
     "script",
     [
@@ -375,7 +378,7 @@ def test_a_large_picture_is_left_out_and_its_text_is_not(dot: str) -> None:
         "echo no picture",
         "kill -9 $$",
         "head -c 3000000 /dev/zero; echo '</svg>'",
-        "exec sleep 60",
+        NEVER,
         None,
     ],
 )
@@ -387,6 +390,6 @@ def test_a_dot_that_is_missing_or_fails_is_no_error(
         program.write_text(f"#!/bin/sh\nPATH=/usr/bin:/bin\n{script}\n")
         program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{own_folder}{os.pathsep}{own_folder}/nowhere")
-    monkeypatch.setattr(drawing, "DOT_SECONDS", 0.5 if script == "exec sleep 60" else 60)
+    monkeypatch.setattr(drawing, "DOT_SECONDS", 0.5 if script == NEVER else 60)
 
     assert Picture(chain(a=task())).svg() == ""
