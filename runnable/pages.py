@@ -15,7 +15,17 @@ from typing import Any, ClassVar, Final, Protocol, cast
 from pydantic_core import to_json
 
 from runnable import defaults
-from runnable.showing import MAX_CELL, Page, Row, Table, cut, first_line, in_words, printable
+from runnable.showing import (
+    MAX_CELL,
+    Page,
+    PictureLike,
+    Row,
+    Table,
+    cut,
+    first_line,
+    in_words,
+    printable,
+)
 
 MAX_ROWS: Final = 50
 """Rows of one table; what failed or runs stays, and the rest is counted."""
@@ -91,18 +101,24 @@ class GraphLike(Protocol):
     def walk_order(self) -> Iterator[NodeLike]: ...
 
 
-def run_page(run: RunLike) -> Page:
-    """What is shown of a run log."""
+def run_page(run: RunLike, picture: PictureLike | None = None) -> Page:
+    """What is shown of a run log.
+
+    Args:
+        run: The run log.
+        picture: Of its steps and their states.
+    """
     title = f"Run {cut(run.run_id)}: {run.status}" if run.run_id else f"Run: {run.status}"
-    return Page(title, list(_run_facts(run)), list(_run_tables(run)))
+    return Page(title, list(_run_facts(run)), list(_run_tables(run)), picture)
 
 
-def pipeline_page(kind: str, graph: GraphLike) -> Page:
+def pipeline_page(kind: str, graph: GraphLike, picture: PictureLike | None = None) -> Page:
     """What is shown of a pipeline.
 
     Args:
         kind: What it is: `Pipeline` or `AsyncPipeline`.
         graph: Its graph.
+        picture: Of its steps.
     """
     title = f"{kind} {cut(graph.name)}" if graph.name else kind
     facts = [("description", first_line(graph.description))] if graph.description else []
@@ -111,7 +127,8 @@ def pipeline_page(kind: str, graph: GraphLike) -> Page:
     # A column that says nothing is left out.
     kept = [at for at in range(len(header)) if at < 2 or any(row[at] for row in steps)]
     rows = [[row[at] for at in kept] for row in steps[:MAX_ROWS]]
-    return Page(title, facts, [Table([header[at] for at in kept], rows, more=_more(steps, rows))])
+    table = Table([header[at] for at in kept], rows, more=_more(steps, rows))
+    return Page(title, facts, [table], picture)
 
 
 def run_line(run: RunLike) -> str:

@@ -30,6 +30,8 @@ from runnable.steplog import (
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
+    from runnable.drawing import Picture
+
 __all__ = ["RunLog", "StepAttempt", "StepLog", "Stored", "fold", "stands_in_pipeline"]
 
 
@@ -125,10 +127,32 @@ class RunLog:
     def _repr_mimebundle_(
         self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
     ) -> dict[str, str]:
-        """Text and HTML, as notebooks ask for them."""
+        """Text, HTML and pictures, as notebooks ask for them."""
         from runnable.pages import run_page
 
-        return run_page(self).bundle(include, exclude)
+        return run_page(self, self._picture()).bundle(include, exclude)
+
+    def to_mermaid(self) -> str:
+        """The steps as a flowchart of Mermaid, each with what became of it.
+
+        What ran once per item of a map or iteration of a loop is one step, and counted.
+
+        Example:
+            >>> from runnable import Pipeline, Stub
+            >>> print(Pipeline(steps=[Stub(name="a")]).execute().to_mermaid())
+            flowchart TD
+                n0("a<br>success")
+                n1(["success"])
+                n0 --> n1
+                classDef success fill:#c9efd2,stroke:#1f8a3b,color:#0b3d17
+                class n0 success
+        """
+        return self._picture().mermaid()
+
+    def _picture(self) -> Picture:
+        from runnable.drawing import Picture
+
+        return Picture(self.structure, {path: step.status for path, step in self.steps.items()})
 
     @property
     def parameters(self) -> dict[str, JsonValue]:

@@ -1,4 +1,4 @@
-"""Text and HTML for people: a title, facts and tables, in a terminal and in a notebook.
+"""Text and HTML for people: a title, facts, a picture and tables, in a terminal and a notebook.
 
 Nothing of what is shown is trusted: what cannot be printed is written as an escape, and HTML is
 escaped.
@@ -6,15 +6,33 @@ escaped.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from base64 import b64encode
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from html import escape
-from typing import Final
+from typing import Final, Protocol
 
 MAX_CELL: Final = 200
 """Characters of one cell."""
 
 Row = Sequence[str]
+
+
+class PictureLike(Protocol):
+    """A picture that may be shown."""
+
+    @property
+    def small(self) -> bool:
+        """Whether people can take it in."""
+        ...
+
+    def svg(self) -> str:
+        """As SVG; empty if it cannot be made."""
+        ...
+
+    def mermaid(self) -> str:
+        """As a flowchart of Mermaid."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +52,7 @@ class Page:
     title: str
     facts: Sequence[tuple[str, str]] = ()
     tables: Sequence[Table] = field(default_factory=list[Table])
+    picture: PictureLike | None = None
 
     def text(self) -> str:
         """As lines of text."""
@@ -45,25 +64,40 @@ class Page:
         return "\n".join(lines)
 
     def html(self) -> str:
-        """As HTML: tables in the colours of what stands around them; no script, no link."""
+        """As HTML: a picture, and tables in the colours around them; no script, no link."""
         title = f"<p><b>{_escaped(self.title)}</b></p>"
         facts = _html_table(Table((), self.facts)) if self.facts else ""
-        return f"<div>{title}{facts}{''.join(map(_html_table, self.tables))}</div>"
+        picture = _html_picture(self.svg())
+        return f"<div>{title}{facts}{picture}{''.join(map(_html_table, self.tables))}</div>"
+
+    def svg(self) -> str:
+        """The picture, if it can be made; else empty."""
+        return self.picture.svg() if self.picture is not None else ""
+
+    def mermaid(self) -> str:
+        """The picture as text for Mermaid, if people can take it in; else empty."""
+        return self.picture.mermaid() if self.picture is not None and self.picture.small else ""
 
     def bundle(
         self, include: Collection[str] | None, exclude: Collection[str] | None
     ) -> dict[str, str]:
-        """Both, by their MIME types, as `_repr_mimebundle_` gives them.
+        """All that there are, by their MIME types, as `_repr_mimebundle_` gives them.
 
         Args:
             include: The types that are wanted; all if there are none.
             exclude: The types that are not wanted.
         """
-        makers = {"text/plain": self.text, "text/html": self.html}
+        makers: dict[str, Callable[[], str]] = {
+            "text/plain": self.text,
+            "text/html": self.html,
+            "image/svg+xml": self.svg,
+            "text/vnd.mermaid": self.mermaid,
+        }
         return {
-            kind: make()
+            kind: shown
             for kind, make in makers.items()
             if (not include or kind in include) and not (exclude and kind in exclude)
+            if (shown := make())
         }
 
 
@@ -134,6 +168,14 @@ def _html_table(table: Table) -> str:
     return f"<table{_TABLE}>{caption}{head}{rows}{more if table.more else ''}</table>"
 
 
+def _html_picture(svg: str) -> str:
+    """An image, not a part of the page: nothing that stands in it is run or loaded."""
+    if not svg:
+        return ""
+    coded = b64encode(svg.encode()).decode()
+    return f'<img alt="The steps"{_PICTURE} src="data:image/svg+xml;base64,{coded}">'
+
+
 def _html_row(tag: str, cells: Iterable[str]) -> str:
     inner = "".join(f"<{tag}{_CELL}>{_escaped(cell)}</{tag}>" for cell in cells)
     return f"<tr>{inner}</tr>"
@@ -143,6 +185,7 @@ def _escaped(text: str) -> str:
     return escape(printable(text))
 
 
+_PICTURE: Final = ' style="display:block;max-width:100%;height:auto;margin:.4em 0"'
 _TABLE: Final = ' style="border-collapse:collapse;margin:.4em 0;font-size:inherit;color:inherit"'
 _CELL: Final = ' style="text-align:left;vertical-align:top;padding:.2em .6em"'
 _CAPTION: Final = ' style="text-align:left;font-weight:bold;color:inherit;padding:.2em .6em"'

@@ -182,6 +182,14 @@ def test_the_json_on_a_page_is_an_event(page: Path) -> None:
         assert parse_event(text).model_dump_json() == text
 
 
+@pytest.mark.parametrize("page", pages_with("mermaid"), ids=name_of)
+def test_a_picture_on_a_page_is_what_its_code_prints(page: Path) -> None:
+    printed = [said_after(example) for example in fences(page, "python")]
+
+    for example in fences(page, "mermaid"):
+        assert str(example.parsed) in printed
+
+
 def extras() -> Mapping[str, object]:
     """What can be installed beside the core."""
     project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+from base64 import b64decode
 from html.parser import HTMLParser
+from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
@@ -16,6 +19,7 @@ from runnable.clock import iso
 from runnable.records import Record
 from runnable.runlog import RunLog, fold
 from runnable.showing import MAX_CELL, Page, Table, in_words, printable
+from tests.debian import need
 
 VALUES = st.text(st.characters(exclude_categories=["Cs"]), max_size=300)
 NAMES = st.text(min_size=1, max_size=40)
@@ -89,7 +93,8 @@ class Tree(HTMLParser):
         assert self.open == []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.open.append(tag)
+        if tag != "img":  # it has no end
+            self.open.append(tag)
         self.tags.add(tag)
         self.attributes |= {name for name, _ in attrs}
         if tag in ("td", "th"):
@@ -286,14 +291,75 @@ def test_a_pipeline_reads_well_on_one_line() -> None:
     assert repr(many) == "AsyncPipeline(s0 >> s1 >> s2 >> s3 >> s4 >> … 995 more)"
 
 
-@pytest.mark.parametrize("thing", [RunLog(), Pipeline(steps=[Stub(name="a")])], ids=repr)
-def test_only_the_types_that_are_asked_for_are_given(thing: Any) -> None:
-    show = thing._repr_mimebundle_
-    both = {"text/plain", "text/html"}
-    assert set(show()) == set(show(include=None, exclude=None)) == set(show(set(), set())) == both
-    assert set(show(include={"text/html", "image/png"})) == {"text/html"}
-    assert set(show(exclude=["text/html"])) == {"text/plain"}
-    assert show(include=both, exclude=both) == {}
+TEXTS = {"text/plain", "text/html"}
+PICTURES = {"image/svg+xml", "text/vnd.mermaid"}
+
+
+@pytest.fixture
+def no_dot(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No Graphviz on PATH."""
+    monkeypatch.setenv("PATH", "/nowhere")
+
+
+@pytest.fixture(scope="module")
+def dot() -> str:
+    """Graphviz on PATH."""
+    return need("dot", "graphviz")
+
+
+def ran() -> RunLog:
+    """The run log of a pipeline."""
+    return Pipeline(steps=[Stub(name='<b>"a'), Stub(name="b")]).execute()
+
+
+def test_only_the_types_that_are_asked_for_are_given(dot: str) -> None:
+    for thing in (ran(), AsyncPipeline(steps=[Stub(name="a")])):
+        show = thing._repr_mimebundle_
+        every = TEXTS | PICTURES
+        assert set(show()) == set(show(include=None, exclude=None)) == every
+        assert set(show(set(), set())) == every
+        assert set(show(include={"text/html", "image/png"})) == {"text/html"}
+        assert set(show(exclude=["text/html"])) == every - {"text/html"}
+        assert show(include=every, exclude=every) == {}
+
+
+def test_a_page_shows_the_picture_as_an_image_above_the_tables(dot: str) -> None:
+    run = ran()
+    bundle = run._repr_mimebundle_()
+    html = bundle["text/html"]
+    tree = Tree(html)
+    [coded] = re.findall(r'<img [^>]*src="data:image/svg\+xml;base64,([\w+/=]+)">', html)
+
+    assert b64decode(coded).decode() == bundle["image/svg+xml"]
+    assert html.index("<img") < html.index(">step<")
+    assert tree.tags == {"div", "p", "b", "img", "table", "tr", "td", "th"}
+    assert tree.attributes == {"style", "alt", "src"}
+    assert bundle["text/vnd.mermaid"] == run.to_mermaid()
+    assert "&lt;b&gt;&quot;a" in bundle["image/svg+xml"]
+
+
+@pytest.mark.usefixtures("no_dot")
+def test_without_graphviz_the_tables_are_as_they_were() -> None:
+    bundle = ran()._repr_mimebundle_()
+    assert set(bundle) == TEXTS | {"text/vnd.mermaid"}
+    assert "<img" not in bundle["text/html"]
+
+
+def test_what_is_too_large_or_unknown_has_no_picture(dot: str) -> None:
+    many = Pipeline(steps=[Stub(name=f"s{number}") for number in range(1_000)])
+    assert set(many._repr_mimebundle_()) == set(RunLog()._repr_mimebundle_()) == TEXTS
+
+
+def test_graphviz_is_not_asked_for_text(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = own_folder / "dot"
+    program.write_text('#!/bin/sh\necho asked >> "$0.log"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{own_folder}")
+    run = ran()
+    run._repr_mimebundle_(include={"text/plain"})
+    assert not (own_folder / "dot.log").exists()
+    run._repr_mimebundle_()
+    assert (own_folder / "dot.log").read_text() == "asked\n"
 
 
 @pytest.mark.parametrize(

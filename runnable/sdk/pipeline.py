@@ -27,6 +27,7 @@ from runnable.sdk.composites import End
 from runnable.sdk.step import Step
 
 if TYPE_CHECKING:
+    from runnable.drawing import Picture
     from runnable.events import PipelineEvent
 
 
@@ -99,10 +100,31 @@ class _PipelineBase(Definition):
     def _repr_mimebundle_(
         self, include: Collection[str] | None = None, exclude: Collection[str] | None = None
     ) -> dict[str, str]:
-        """Text and HTML, as notebooks ask for them."""
+        """Text, HTML and pictures, as notebooks ask for them."""
         from runnable.pages import pipeline_page
 
-        return pipeline_page(type(self).__name__, self._graph).bundle(include, exclude)
+        page = pipeline_page(type(self).__name__, self._graph, self._picture())
+        return page.bundle(include, exclude)
+
+    def to_mermaid(self) -> str:
+        """The steps as a flowchart of Mermaid, which GitHub and others draw.
+
+        Example:
+            >>> from runnable import Stub
+            >>> print(Pipeline(steps=[Stub(name="a"), Stub(name="b")]).to_mermaid())
+            flowchart TD
+                n0("a")
+                n1("b")
+                n2(["success"])
+                n0 --> n1
+                n1 --> n2
+        """
+        return self._picture().mermaid()
+
+    def _picture(self) -> Picture:
+        from runnable.drawing import Picture
+
+        return Picture(self._graph.structure)
 
     def _build(self) -> Graph:
         following = self._links()

@@ -19,6 +19,7 @@ from nbclient import NotebookClient
 from nbformat import NotebookNode, v4
 
 import runnable
+from tests.debian import need
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -26,6 +27,8 @@ PROJECT = Path(runnable.__file__).parents[1]
 PATIENCE = 30
 PROMPTLY = 10.0
 """Seconds in which an interrupt ends a step that would take 20."""
+
+EVERY_KIND = {"text/plain", "text/html", "image/svg+xml", "text/vnd.mermaid"}
 
 FIRST_CELL = """
     import asyncio, threading, time
@@ -140,6 +143,12 @@ async def notebook() -> AsyncIterator[Notebook]:
             yield notebook
 
 
+@pytest.fixture(scope="module")
+def dot() -> str:
+    """Graphviz."""
+    return need("dot", "graphviz")
+
+
 async def test_an_async_pipeline_is_awaited_in_a_cell(notebook: Notebook) -> None:
     ran = await notebook.run("print((await async_pipeline.execute()).parameters['sum'])")
     assert (ran.traceback, ran.printed()) == ("", "loading\nadding\n4\n")
@@ -186,20 +195,27 @@ async def test_the_events_of_a_run_are_streamed_in_a_cell(notebook: Notebook) ->
     ],
 )
 async def test_a_cell_shows_a_pipeline_and_a_run_log_as_a_table(
-    notebook: Notebook, expression: str, title: str
+    notebook: Notebook, expression: str, title: str, dot: str
 ) -> None:
     ran = await notebook.run(expression)
     [shown] = ran.shown
     assert ran.traceback == ""
-    assert set(shown) == {"text/plain", "text/html"}
+    assert set(shown) == EVERY_KIND
     assert shown["text/plain"].startswith(f"{title}\n")
     assert f"<b>{title}</b>" in shown["text/html"]
     assert "load" in shown["text/html"]
+    assert '<img alt="The steps"' in shown["text/html"]
 
 
-async def test_display_gives_the_types_that_it_is_asked_for(notebook: Notebook) -> None:
-    ran = await notebook.run("display(pipeline, include=['text/plain']); display(pipeline)")
-    assert [set(shown) for shown in ran.shown] == [{"text/plain"}, {"text/plain", "text/html"}]
+async def test_display_gives_the_types_that_it_is_asked_for(notebook: Notebook, dot: str) -> None:
+    ran = await notebook.run("""
+        display(pipeline, include=['text/plain'])
+        display(pipeline, include={'text/vnd.mermaid'})
+        display(pipeline, include={'image/svg+xml'})
+        display(pipeline)
+    """)
+    picture = {"text/vnd.mermaid"}, {"image/svg+xml"}
+    assert [set(shown) for shown in ran.shown] == [{"text/plain"}, *picture, EVERY_KIND]
 
 
 async def test_what_a_step_prints_is_in_the_cell_and_in_the_journal(notebook: Notebook) -> None:
