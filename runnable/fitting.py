@@ -39,7 +39,7 @@ class Fit(IntEnum):
     ALWAYS = 2
 
 
-_UNKNOWN: Final = object()
+UNKNOWN: Final = object()
 """Stands for an annotation of which nothing can be said."""
 _DEPTH: Final = 8
 """Levels that are compared; aliases may contain themselves."""
@@ -94,8 +94,8 @@ _TAKEN: Final[dict[str, dict[JsonType, Fit]]] = {
     "uuid.UUID": {"string": _SOME},
 }
 """Classes → the JSON types that pydantic's lax mode makes an instance of; it refuses the others."""
-_KEYED: Final = (dict, Mapping, MutableMapping)
-_ROWS: Final = (list, set, frozenset, tuple, Sequence, MutableSequence)
+KEYED: Final = (dict, Mapping, MutableMapping)
+ROWS: Final = (list, set, frozenset, tuple, Sequence, MutableSequence)
 _NUMBERS: Final = frozenset[JsonType]({"boolean", "integer", "number"})
 _MODEL_HOOK: Final[Any] = vars(BaseModel)["__get_pydantic_core_schema__"].__func__
 _PLAIN: Final = frozenset({NoneType, bool, int, float, str, list, dict})
@@ -108,6 +108,8 @@ def fit(given: Any, taken: Any) -> Fit:
         >>> fit(int, float), fit(str, int), fit(int, dict)
         (<Fit.ALWAYS: 2>, <Fit.SOMETIMES: 1>, <Fit.NEVER: 0>)
     """
+    if given is taken:
+        return _ALL
     found = _fit(given, taken, _DEPTH)
     # What pydantic has no way to check, as a `TypedDict` of `typing` before 3.12, takes anything.
     return found if found is _ALL or Annotation(taken).validator is not None else _ALL
@@ -118,8 +120,8 @@ def fit_pickled(given: Any, taken: Any) -> Fit:
 
     It is never `NEVER`: a class may be a subclass of two that know nothing of each other.
     """
-    givers = [_class_of(_bare(part)) for part in _members(_bare(given))]
-    takers = [_class_of(_bare(part)) for part in _members(_bare(taken))]
+    givers = [class_of(bare(part)) for part in members(bare(given))]
+    takers = [class_of(bare(part)) for part in members(bare(taken))]
     fits = [max(_fit_class(one, other) for other in takers) for one in givers]
     if min(fits) is _ALL or Annotation(taken).validator is None:
         return _ALL
@@ -134,20 +136,20 @@ def json_types(annotation: Any) -> list[JsonType]:
         ['integer', 'null']
     """
     found: list[JsonType] = []
-    for part in map(_bare, _members(_bare(annotation))):
-        values = _values(part)
-        for kind in [_class_of(part)] if values is None else map(type, values):
-            written = _written(kind)
+    for part in map(bare, members(bare(annotation))):
+        values = values_of(part)
+        for kind in [class_of(part)] if values is None else map(type, values):
+            written = written_as(kind)
             if written is not None and written not in found:
                 found.append(written)
     return found
 
 
 def _fit(given: Any, taken: Any, depth: int) -> Fit:
-    given, taken = _bare(given), _bare(taken)
-    if given is _UNKNOWN or taken is _UNKNOWN or not depth or given == taken:
+    given, taken = bare(given), bare(taken)
+    if given is UNKNOWN or taken is UNKNOWN or not depth or given == taken:
         return _ALL
-    givers, takers = _members(given), _members(taken)
+    givers, takers = members(given), members(taken)
     if len(givers) == len(takers) == 1:
         return _fit_one(given, taken, depth)
     fits = {max(_fit(one, other, depth - 1) for other in takers) for one in givers}
@@ -155,11 +157,11 @@ def _fit(given: Any, taken: Any, depth: int) -> Fit:
 
 
 def _fit_one(given: Any, taken: Any, depth: int) -> Fit:
-    if values := _values(given):
+    if values := values_of(given):
         fits = {_fit_value(value, taken) for value in values}
         return fits.pop() if len(fits) == 1 else _SOME
-    giver, taker = _class_of(given), _class_of(taken)
-    written = _written(giver)
+    giver, taker = class_of(given), class_of(taken)
+    written = written_as(giver)
     if written is None:
         return _ALL
     found = _takes(taken, taker, written)
@@ -167,45 +169,45 @@ def _fit_one(given: Any, taken: Any, depth: int) -> Fit:
         return _ALL  # its text is of one form, which may be just the one that is wanted
     if found is not _ALL:
         return found
-    if giver in _ROWS and taker in _ROWS:
+    if giver in ROWS and taker in ROWS:
         return _fit_rows(given, taken, depth)
-    if giver in _KEYED and taker in _KEYED:
+    if giver in KEYED and taker in KEYED:
         return _fit_keyed(given, taken, depth)
     return _ALL
 
 
 def _fit_value(value: object, taken: Any) -> Fit:
     """One value of a `Literal`."""
-    written = None if isinstance(value, Enum) else _written(type(value))
+    written = None if isinstance(value, Enum) else written_as(type(value))
     if written is None:
         return _ALL
-    others = _values(taken)
+    others = values_of(taken)
     if others is None or any(isinstance(other, Enum) for other in others):
-        return _takes(taken, _class_of(taken), written)
+        return _takes(taken, class_of(taken), written)
     if any(type(value) is type(other) and value == other for other in others):
         return _ALL
-    numbers = written in _NUMBERS and any(_written(type(other)) in _NUMBERS for other in others)
+    numbers = written in _NUMBERS and any(written_as(type(other)) in _NUMBERS for other in others)
     return _SOME if numbers else Fit.NEVER
 
 
 def _takes(taken: Any, taker: type, written: JsonType) -> Fit:
     """How values of that JSON type fit what is taken, whatever is in them."""
-    if (values := _values(taken)) is not None:
+    if (values := values_of(taken)) is not None:
         return _takes_one_of(values, written)
     if issubclass(taker, Enum):
         own = "_missing_" in vars(taker) or _has_hooks(taker)
         return _ALL if own else _takes_one_of([one.value for one in taker], written, lax=True)
     if table := _TAKEN.get(_dotted(taker)):
         return table.get(written, Fit.NEVER)
-    if taker in _KEYED or _is_mapping_like(taker):
+    if taker in KEYED or _is_mapping_like(taker):
         return _ALL if written == "object" else Fit.NEVER
-    if taker in _ROWS:
+    if taker in ROWS:
         return _ALL if written == "array" else Fit.NEVER
     return _ALL
 
 
 def _takes_one_of(values: Collection[object], written: JsonType, *, lax: bool = False) -> Fit:
-    kinds = {None if isinstance(value, Enum) else _written(type(value)) for value in values}
+    kinds = {None if isinstance(value, Enum) else written_as(type(value)) for value in values}
     if None in kinds or kinds & {"array", "object"}:
         return _ALL
     if written in kinds or (written in _NUMBERS and kinds & _NUMBERS):
@@ -266,26 +268,26 @@ def _fit_class(giver: type, taker: type) -> Fit:
     return _ALL if is_made_of_it or looks_like_it else _SOME
 
 
-def _bare(annotation: Any) -> Any:
+def bare(annotation: Any) -> Any:
     """The annotation without what says nothing of the values' type."""
     for _ in range(_DEPTH):
-        if any(annotation is one for one in (EMPTY, Any, object, JsonValue, _UNKNOWN)):
-            return _UNKNOWN
+        if any(annotation is one for one in (EMPTY, Any, object, JsonValue, UNKNOWN)):
+            return UNKNOWN
         if annotation is None:
             return NoneType
         if get_origin(annotation) is Annotated:
             if any(map(_changes_values, annotation.__metadata__)):
-                return _UNKNOWN
+                return UNKNOWN
             annotation = get_args(annotation)[0]
         elif isinstance(annotation, NewType):
             annotation = annotation.__supertype__
         elif type(annotation).__name__ == "TypeAliasType":
             annotation = annotation.__value__
         elif isinstance(annotation, TypeVar | str):
-            return _UNKNOWN
+            return UNKNOWN
         else:
             return annotation
-    return _UNKNOWN
+    return UNKNOWN
 
 
 def _changes_values(metadata: Any) -> bool:
@@ -297,32 +299,32 @@ def _changes_values(metadata: Any) -> bool:
     return any(map(_changes_values, getattr(metadata, "metadata", ())))
 
 
-def _members(annotation: Any) -> tuple[Any, ...]:
+def members(annotation: Any) -> tuple[Any, ...]:
     """The members of a union, those of unions in it too; else the annotation alone."""
     if get_origin(annotation) not in (Union, UnionType):
         return (annotation,)
-    return tuple(one for part in get_args(annotation) for one in _members(_bare(part)))
+    return tuple(one for part in get_args(annotation) for one in members(bare(part)))
 
 
-def _values(annotation: Any) -> tuple[Any, ...] | None:
+def values_of(annotation: Any) -> tuple[Any, ...] | None:
     """The values of a `Literal`; None if it is none."""
     return get_args(annotation) if get_origin(annotation) is Literal else None
 
 
-def _class_of(annotation: Any) -> type:
+def class_of(annotation: Any) -> type:
     """The class that is annotated, without what is in it; `object` if that is not known."""
     found = get_origin(annotation) or annotation
     return found if isinstance(found, type) else object
 
 
-def _written(giver: Any) -> JsonType | None:
+def written_as(giver: Any) -> JsonType | None:
     """What JSON its instances are written as; None if that is not known."""
     if issubclass(giver, Enum):
-        kinds: set[JsonType | None] = {_written(type(one.value)) for one in giver}
+        kinds: set[JsonType | None] = {written_as(type(one.value)) for one in giver}
         return kinds.pop() if len(kinds) == 1 and not _has_hooks(giver) else None
     if _dotted(giver) in _WRITTEN_AS_TEXT:
         return "string"
-    if _is_mapping_like(giver) or giver in _KEYED:
+    if _is_mapping_like(giver) or giver in KEYED:
         return "object"
     if _has_hooks(giver) or is_dataclass(giver):
         return None

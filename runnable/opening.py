@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from pydantic_core import from_json, to_json
 
 from runnable import defaults
-from runnable.check import misfits, require
+from runnable.check import require
 from runnable.exceptions import (
     GraphChangedError,
     RunFinishedError,
@@ -29,6 +29,7 @@ from runnable.names import check_label, check_run_id
 from runnable.parameters import Parameter, initial_parameters
 from runnable.processes import refuse_in_import_of_main
 from runnable.records import Record
+from runnable.remaining import misfits
 from runnable.runlog import RunLog, fold
 from runnable.store import BaseRunLogStore, Lease, Owner, RunRecord
 

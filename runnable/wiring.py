@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_args, get_origin
 from runnable.binding import EMPTY, Argument, Signature
 from runnable.exceptions import DefinitionError
 from runnable.graph import BaseNode
-from runnable.nodes import StubNode, TaskNode
+from runnable.nodes import CompositeNode, StubNode, TaskNode
 from runnable.tasks import PythonTaskType
+from runnable.tasks.isolated import unimportable
 
 if TYPE_CHECKING:
     from runnable.parameters import Kind
@@ -40,6 +41,7 @@ class Facts(NamedTuple):
         gives: What it returns.
         location: `file:line` of its function.
         problems: Severity and message of what is wrong with the step alone.
+        has_branches: Whether its branches need and give more.
     """
 
     needs: tuple[Argument, ...] = ()
@@ -47,24 +49,35 @@ class Facts(NamedTuple):
     gives: tuple[Given, ...] = ()
     location: str = ""
     problems: tuple[tuple[str, str], ...] = ()
+    has_branches: bool = False
 
 
 @singledispatch
-def facts_of(node: BaseNode) -> Facts:
+def facts_of(node: BaseNode, *, is_isolated: bool = False) -> Facts:
     """What a step needs and gives; each kind of step registers its own.
 
-    A kind that is not known may read anything.
+    A kind that is not known may read anything. What a composite needs and gives is not said here:
+    it takes a walk through its branches.
+
+    Args:
+        node: The step.
+        is_isolated: Whether it stands in a map whose sync functions run in processes.
     """
     return Facts(takes_rest=True, location=node.location)
 
 
 @facts_of.register
-def _(node: StubNode) -> Facts:
+def _(node: StubNode, *, is_isolated: bool = False) -> Facts:
     return Facts(location=node.location)
 
 
 @facts_of.register
-def _(node: TaskNode) -> Facts:
+def _(node: CompositeNode, *, is_isolated: bool = False) -> Facts:
+    return Facts(location=node.location, has_branches=True)
+
+
+@facts_of.register
+def _(node: TaskNode, *, is_isolated: bool = False) -> Facts:
     task = node.task
     if not isinstance(task, PythonTaskType):
         gives = tuple(Given(one.name, one.kind, EMPTY) for one in task.declared)
@@ -82,15 +95,21 @@ def _(node: TaskNode) -> Facts:
             for one, annotation in zip(task.declared, annotations, strict=True)
         ),
         signature.location or node.location,
-        tuple(_problems(task, signature)),
+        tuple(_problems(task, signature, is_isolated=is_isolated)),
     )
 
 
-def _problems(task: PythonTaskType, signature: Signature) -> Iterator[tuple[str, str]]:
-    if task.timeout is not None and signature.is_sync and task.isolation == "auto":
+def _problems(
+    task: PythonTaskType, signature: Signature, *, is_isolated: bool
+) -> Iterator[tuple[str, str]]:
+    is_async = signature.is_async or signature.is_async_generator
+    in_process = task.isolation == "process" or (is_isolated and not is_async)
+    if task.timeout is not None and signature.is_sync and not in_process:
         yield "warning", _TIMEOUT
     if misplaced := task.misplaced:
-        yield "error", _not_importable(misplaced)
+        yield "error", _not_importable("has isolation='process'", misplaced)
+    elif in_process and (misplaced := unimportable(task.called)):
+        yield "error", _not_importable("stands in a Map with isolation='process'", misplaced)
     for argument in signature.arguments:
         if argument.unresolved:
             yield "warning", _cannot_resolve(f"of {argument.name}", argument.unresolved)
@@ -102,9 +121,9 @@ def _problems(task: PythonTaskType, signature: Signature) -> Iterator[tuple[str,
         yield "error", _wrong_count(count, names, signature.returns)
 
 
-def _not_importable(reason: str) -> str:
+def _not_importable(how: str, reason: str) -> str:
     return (
-        f"has isolation='process', and another process cannot import its function: {reason}. "
+        f"{how}, and another process cannot import its function: {reason}. "
         f"Define it with `def` at the top of a module or script."
     )
 

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 from pydantic_core import to_json
 
-from runnable.check import Finding, Report, check, misfits, require
+from runnable.check import Finding, Report, check, require
 from runnable.clock import iso
 from runnable.exceptions import CheckError, DefinitionError, MissingParameterError, UnpickleError
 from runnable.graph import FAIL, SUCCESS, BaseNode, Graph, Outcome, Walker
 from runnable.nodes import FailNode, StubNode, SuccessNode, TaskNode
 from runnable.parameters import TaskReturns
 from runnable.records import Record
+from runnable.remaining import misfits
 from runnable.runlog import RunLog, fold
 from runnable.tasks import PythonTaskType
 
