@@ -1,28 +1,24 @@
-"""What is said of a pipeline's wiring before it runs, when it starts and when it is resumed."""
+"""What is said of a pipeline's wiring before it runs and when it starts."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
-from pydantic_core import to_json
 
 from runnable.check import Finding, Report, check, require
-from runnable.clock import iso
-from runnable.exceptions import CheckError, DefinitionError, MissingParameterError, UnpickleError
-from runnable.graph import FAIL, SUCCESS, BaseNode, Graph, Outcome, Walker
-from runnable.nodes import FailNode, StubNode, SuccessNode, TaskNode
+from runnable.exceptions import CheckError, DefinitionError, MissingParameterError
+from runnable.graph import FAIL, SUCCESS, BaseNode, Outcome, Walker
+from runnable.nodes import StubNode, TaskNode
 from runnable.parameters import TaskReturns
-from runnable.records import Record
-from runnable.remaining import misfits
-from runnable.runlog import RunLog, fold
 from runnable.tasks import PythonTaskType
+from tests.wirings import chain, function_of, line_of, task, told
 
 if TYPE_CHECKING:
     from runnable.scope import Scope
@@ -40,46 +36,8 @@ def no_input() -> int:
     return 1
 
 
-def function_of(needs: list[str]) -> Callable[..., object]:
-    """A function with those arguments, none annotated."""
-    scope: dict[str, Any] = {}
-    exec(f"def function({', '.join(needs)}): ...", scope)
-    return scope["function"]
-
-
-def line_of(function: Callable[..., object]) -> str:
-    code = cast("Any", function).__code__
-    return f"{code.co_filename}:{code.co_firstlineno}"
-
-
-def task(
-    name: str,
-    function: Callable[..., object],
-    *returns: str | TaskReturns,
-    on_failure: Graph | None = None,
-    **settings: Any,
-) -> TaskNode:
-    made = PythonTaskType(function=function, returns=list(returns), **settings)
-    return TaskNode(name, made, on_failure=on_failure)
-
-
-def chain(*nodes: BaseNode, end: str = SUCCESS) -> Graph:
-    graph = Graph(nodes[0].name)
-    for node, following in zip(nodes, [*[n.name for n in nodes[1:]], end], strict=True):
-        node.next_node = following
-    for node in (*nodes, SuccessNode(), FailNode()):
-        graph.add_node(node)
-    graph.check_graph()
-    return graph
-
-
 def pickled(name: str) -> TaskReturns:
     return TaskReturns(name=name, kind="object")
-
-
-def told(findings: Iterable[Finding]) -> list[tuple[str, str]]:
-    """Step and what is said of it, up to the advice."""
-    return [(finding.step, finding.message.partition(". ")[0]) for finding in findings]
 
 
 def test_a_pipeline_whose_steps_fit_has_nothing_to_report():
@@ -433,165 +391,3 @@ def test_a_start_is_refused_exactly_if_some_step_would_miss_something(
     assert (caught.value.step, caught.value.name) == missing[0]
     notes = [(note.step, note.message.split("'")[1]) for note in check(graph).notes]
     assert [one for one in notes if one[1] not in provided] == missing
-
-
-class Story:
-    """Records of a run, as the engine writes them."""
-
-    def __init__(self, **parameters: object) -> None:
-        self.records: list[Record] = []
-        self.epoch = 0
-        initial = {name: {"kind": "json", "value": value} for name, value in parameters.items()}
-        self.write(
-            "pipeline_started",
-            {"tag": "", "pipeline": "p", "total_tasks": 1, "resumed": False, "epoch": 1},
-            {"parameters": initial},
-        )
-
-    def write(self, kind: str, fields: dict[str, Any], values: object = None) -> Story:
-        seq = len(self.records) + 1
-        head = {"type": kind, "run_id": "r", "timestamp": iso(seq).decode(), "seq": seq}
-        self.records.append(Record(seq, kind, to_json(head | fields), to_json(values)))
-        return self
-
-    def done(self, path: str, stored: dict[str, Any] | None = None, **outputs: object) -> Story:
-        facts: dict[str, Any] = {"task_name": path, "path": path, "attempt": 1}
-        self.write("task_started", facts | {"inputs": {}, "voids_chunks": False})
-        more = {"outputs": outputs, "metrics": {}, "duration": 0.5}
-        values = None if stored is None else {"outputs": stored}
-        return self.write("task_completed", facts | more, values)
-
-    def failed(self, path: str) -> Story:
-        facts: dict[str, Any] = {"task_name": path, "path": path, "attempt": 1}
-        self.write("task_started", facts | {"inputs": {}, "voids_chunks": False})
-        more = {"error": "no", "error_type": "E", "will_retry": False, "abandoned": False}
-        return self.write("task_error", facts | more)
-
-    def branch(self, path: str) -> Story:
-        return self.write("branch_started", {"path": path, "branch": "on_failure"})
-
-    @property
-    def log(self) -> RunLog:
-        return fold(self.records)
-
-
-def use_number(x: int) -> int:
-    return x
-
-
-def use_pages(pages: list[Page]) -> None: ...
-
-
-def use_model(model: Model) -> None: ...
-
-
-def test_stored_values_that_fit_are_no_misfits():
-    graph = chain(task("make", no_input, "x"), task("use", use_number), task("end", use_pages))
-    log = Story(pages=[{"url": "u"}]).done("make", x="17").log
-    assert misfits(graph, log) == []
-
-
-def test_a_stored_value_that_does_not_fit_is_one_phrase():
-    graph = chain(task("make", no_input, "x"), task("use", use_number))
-    (phrase,) = misfits(graph, Story().done("make", x=[1]).log)
-    assert phrase == (
-        f"step 'use' ({line_of(use_number)}) takes x: int, and the stored value does not fit: "
-        "Input should be a valid integer (found one list)"
-    )
-
-
-def test_all_misfits_are_listed_with_the_place_in_the_value():
-    graph = chain(task("a", use_number), task("b", use_pages))
-    first, second = misfits(graph, Story(x={}, pages=[{"url": 3}]).log)
-    assert first.startswith("step 'a' ")
-    assert "0.url: Input should be a valid string" in second
-
-
-def test_a_step_that_is_done_reads_nothing_more():
-    graph = chain(task("use", use_number, "y"), StubNode("end"))
-    assert misfits(graph, Story(x="text").done("use", y=1).log) == []
-    assert len(misfits(graph, Story(x="text").failed("use").log)) == 1
-
-
-def test_a_value_that_will_be_made_anew_is_not_looked_at():
-    graph = chain(task("make", no_input, "x"), task("use", use_number))
-    assert misfits(graph, Story(x="text").failed("make").log) == []
-
-
-def test_the_value_that_counts_is_the_last_one_that_stands():
-    graph = chain(task("a", no_input, "x"), task("b", no_input, "x"), task("use", use_number))
-    assert misfits(graph, Story(x="t").done("a", x="t").done("b", x=1).log) == []
-    assert len(misfits(graph, Story(x=1).done("a", x=1).done("b", x="t").log)) == 1
-
-
-def test_what_has_no_annotation_takes_everything_stored():
-    graph = chain(task("use", function_of(["x"])))
-    assert misfits(graph, Story(x={"a": []}).log) == []
-
-
-def test_a_branch_that_may_run_is_looked_at_with_what_it_would_see():
-    def tell(x: str) -> None: ...
-
-    graph = chain(
-        task("make", no_input, "x"),
-        task("use", use_number, "x", on_failure=chain(task("tell", tell))),
-    )
-    (phrase,) = misfits(graph, Story().done("make", x=1).log)
-    assert phrase.startswith("step 'use.on_failure.tell' ")
-
-
-def test_of_a_step_whose_branch_has_begun_only_the_branch_goes_on():
-    branch = chain(task("tell", no_input, "x"), task("use", use_number))
-    graph = chain(task("work", use_pages, on_failure=branch), task("end", use_pages))
-    story = Story(pages="no list").failed("work").branch("work.on_failure")
-    assert misfits(graph, story.log) == []
-    story.done("work.on_failure.tell", x="text")
-    assert [phrase[:28] for phrase in misfits(graph, story.log)] == ["step 'work.on_failure.use' ("]
-
-
-def test_a_pickled_value_is_made_once_and_held_against_its_class():
-    made: list[bytes] = []
-
-    def loads(data: bytes) -> object:
-        made.append(data)
-        return Model() if data == b"model" else "other"
-
-    graph = chain(task("make", no_input, "model"), task("a", use_model), task("b", use_number))
-    form = {"kind": "object", "blob": "d", "size": 5, "type": "m.Model"}
-    log = Story(x=1).done("make", {"model": form}).log
-    assert misfits(graph, log.attach(lambda run_id, digest: b"model", loads)) == []
-    assert made == [b"model"]
-    log = Story(x=1).done("make", {"model": form}).log
-    (phrase,) = misfits(graph, log.attach(lambda run_id, digest: b"text", loads))
-    assert "takes model: " in phrase
-
-
-def test_an_object_that_cannot_be_made_again_is_a_misfit():
-    def loads(data: bytes) -> object:
-        raise UnpickleError(ImportError("no module"))
-
-    graph = chain(task("make", no_input, "model"), task("use", use_model))
-    form = {"kind": "object", "blob": "d", "size": 5, "type": "m.Model"}
-    log = Story().done("make", {"model": form}).log.attach(lambda run_id, digest: b"", loads)
-    (phrase,) = misfits(graph, log)
-    assert "cannot be made again" in phrase
-
-
-def test_a_large_value_that_many_steps_read_is_fetched_once():
-    fetched: list[str] = []
-
-    def read_blob(run_id: str, digest: str) -> bytes:
-        fetched.append(digest)
-        return b'[{"url":"u"}]'
-
-    steps = [task(f"s{index}", use_pages) for index in range(5)]
-    log = Story().done("make", {"pages": {"kind": "json", "blob": "d", "size": 3}}).log
-    graph = chain(task("make", no_input, "pages"), *steps)
-    assert misfits(graph, log.attach(read_blob)) == []
-    assert fetched == ["d"]
-
-
-def test_a_value_that_nobody_reads_is_not_fetched():
-    graph = chain(task("make", no_input, "pages"), task("use", use_number))
-    log = Story(x=1).done("make", {"pages": {"kind": "json", "blob": "d", "size": 3}}).log
-    assert misfits(graph, log) == []
