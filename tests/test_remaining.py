@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, Literal, Self
+
+import pytest
 from pydantic import BaseModel
 
-from runnable.exceptions import UnpickleError
+from runnable import Conditional, Loop, Map, Parallel, Pipeline, PythonTask, Stub
+from runnable.exceptions import ExecutionFailedError, StoredValuesError, UnpickleError
 from runnable.nodes import StubNode
 from runnable.remaining import misfits
 from tests.wirings import Story, chain, function_of, line_of, task
@@ -142,3 +147,244 @@ def test_a_value_that_nobody_reads_is_not_fetched():
     graph = chain(task("make", no_input, "pages"), task("use", use_number))
     log = Story(x=1).done("make", {"pages": {"kind": "json", "blob": "d", "size": 3}}).log
     assert misfits(graph, log) == []
+
+
+class Inside(Story):
+    """Composites, too."""
+
+    def composite(self, path: str, **outputs: object) -> Self:
+        facts = {"task_name": path.split(".")[-1], "path": path, "status": "success"}
+        self.write("composite_completed", facts | {"outputs": outputs, "duration": 0.5})
+        return self
+
+    def misfits(self, pipeline: Pipeline) -> list[str]:
+        """The paths of the steps that cannot read something."""
+        found = misfits(pipeline.return_dag(), self.log)
+        return [phrase.split("'")[1] for phrase in found]
+
+
+def number(name: str, argument: str = "x", *returns: str, annotation: Any = int) -> PythonTask:
+    """A step that takes a number, or what the annotation says."""
+    function = function_of([argument])
+    function.__annotations__[argument] = annotation
+    return PythonTask(name=name, function=function, returns=list(returns))
+
+
+def over_items(*branch: PythonTask | Map | Stub, **more: Any) -> Map:
+    inner = Pipeline(steps=list(branch))
+    return Map(name="each", branch=inner, iterate_on="items", iterate_as="item", **more)
+
+
+def loop(*branch: PythonTask | Stub, **more: Any) -> Loop:
+    made = PythonTask(name="judge", function=function_of([]), returns=["done"])
+    return Loop(
+        name="again",
+        branch=Pipeline(steps=[*branch, made]),
+        max_iterations=3,
+        break_on="done",
+        **more,
+    )
+
+
+def test_a_composite_that_is_done_reads_nothing_and_its_outputs_count():
+    use = number("use", annotation=list[int])
+    pipeline = Pipeline(steps=[over_items(number("a", "item", "x")), use])
+    story = Inside(items=["no number"])
+    assert story.misfits(pipeline) == ["each.0.a"]
+    assert Inside(items=["t"]).composite("each", x=[1]).misfits(pipeline) == []
+    assert Inside(items=["t"]).composite("each", x=["t"]).misfits(pipeline) == ["use"]
+
+
+def test_what_a_composite_will_set_anew_is_not_looked_at_after_it():
+    use = number("use", annotation=list[int])
+    pipeline = Pipeline(steps=[over_items(Stub(name="s"), number("a", "y", "x")), use])
+    assert Inside(items=[1], x="text", y=1).misfits(pipeline) == []
+
+
+def test_each_item_is_held_against_the_steps_that_remain_for_it():
+    pipeline = Pipeline(steps=[over_items(number("a", "item"), number("b", "item"))])
+    story = Inside(items=["one", 2, "three", 4])
+    story.done("each.0.a").done("each.0.b").done("each.2.a")
+    assert story.misfits(pipeline) == ["each.2.b"]
+
+
+def test_the_pairs_of_a_dict_are_items():
+    pipeline = Pipeline(steps=[over_items(number("a", "item"))])
+    assert Inside(items={"k": 1}).misfits(pipeline) == ["each.0.a"]
+
+
+def test_items_that_are_not_known_yet_are_not_looked_at():
+    made = PythonTask(name="make", function=function_of([]), returns=["items"])
+    branch = over_items(number("a", "item"), number("b"))
+    assert Inside(x=1).misfits(Pipeline(steps=[made, branch])) == []
+    assert Inside(x="t", items=["t"]).misfits(Pipeline(steps=[made, branch])) == ["each.*.b"]
+
+
+def test_a_stored_value_that_holds_no_items_is_a_misfit():
+    pipeline = Pipeline(steps=[over_items(Stub(name="s")), Stub(name="end")])
+    (phrase,) = misfits(pipeline.return_dag(), Story(items=3).log)
+    assert phrase == (
+        "step 'each' takes its items from items, and the stored value does not fit: it should be a "
+        "list, a tuple or a dict (found one int)"
+    )
+
+
+def test_what_all_items_read_is_named_once():
+    pipeline = Pipeline(steps=[over_items(number("a"), number("b"))])
+    assert Inside(items=[1] * 50, x="t").misfits(pipeline) == ["each.0.a", "each.0.b"]
+
+
+def test_an_item_hides_what_is_stored_under_its_name():
+    pipeline = Pipeline(steps=[over_items(number("a", "item"))])
+    assert Inside(items=[1], item="text").misfits(pipeline) == []
+
+
+def test_an_inner_map_goes_over_the_item_of_the_outer_one():
+    inner = Map(
+        name="in",
+        branch=number("a", "cell").as_pipeline(),
+        iterate_on="item",
+        iterate_as="cell",
+    )
+    story = Inside(items=[[1, "one"], ["two"]]).done("each.1.in.0.a")
+    assert story.misfits(Pipeline(steps=[over_items(inner)])) == ["each.0.in.1.a"]
+
+
+def test_a_branch_sees_what_its_own_steps_have_stored():
+    make = PythonTask(name="make", function=function_of([]), returns=["x"])
+    pipeline = Pipeline(steps=[over_items(make, number("use"))])
+    story = Inside(items=[1, 2, 3], x=0)
+    story.done("each.0.make", x="text").done("each.1.make", x=1)
+    assert story.misfits(pipeline) == ["each.0.use"]
+
+
+def test_what_a_branch_has_stored_is_invisible_to_the_others():
+    make = PythonTask(name="make", function=function_of([]), returns=["x"])
+    branches = {"a": Pipeline(steps=[make, number("use")]), "b": number("use").as_pipeline()}
+    pipeline = Pipeline(steps=[Parallel(name="both", branches=branches)])
+    assert Inside(x=1).done("both.a.make", x="text").misfits(pipeline) == ["both.a.use"]
+    assert Inside(x="text").done("both.a.make", x=1).misfits(pipeline) == ["both.b.use"]
+
+
+def test_of_a_conditional_only_the_branch_that_runs_is_looked_at():
+    branches = {"a": number("use").as_pipeline(), "true": number("use").as_pipeline()}
+    steps = [Conditional(name="route", parameter="kind", branches=branches)]
+    other = number("use").as_pipeline()
+    assert Inside(x="t", kind="a").misfits(Pipeline(steps=steps)) == ["route.a.use"]
+    assert Inside(x="t", kind=True).misfits(Pipeline(steps=steps)) == ["route.true.use"]
+    assert Inside(x="t", kind="none").misfits(Pipeline(steps=steps)) == []
+    steps = [Conditional(name="route", parameter="kind", branches=branches, default=other)]
+    assert Inside(x="t", kind="none").misfits(Pipeline(steps=steps)) == ["route.default.use"]
+
+
+def test_while_it_is_not_known_which_branch_runs_all_are_looked_at():
+    make = PythonTask(name="make", function=function_of([]), returns=["kind"])
+    branches = {"a": number("use").as_pipeline(), "b": number("use").as_pipeline()}
+    conditional = Conditional(name="route", parameter="kind", branches=branches)
+    pipeline = Pipeline(steps=[make, conditional])
+    assert Inside(x="t").misfits(pipeline) == ["route.a.use", "route.b.use"]
+
+
+def test_a_loop_is_looked_at_up_to_the_first_turn_that_is_not_complete():
+    pipeline = Pipeline(steps=[loop(number("a", "x", "x"))])
+    story = Inside(x=1)
+    story.done("again.0.a", x=2).done("again.0.judge", done=False)
+    assert story.misfits(pipeline) == []
+    story.done("again.1.a", x="text").done("again.1.judge", done=False)
+    assert story.misfits(pipeline) == ["again.2.a"]
+
+
+def test_a_turn_reads_what_the_one_before_has_left():
+    pipeline = Pipeline(steps=[loop(number("a", "y"))])
+    story = Inside(y="text")
+    assert story.misfits(pipeline) == ["again.0.a"]
+    last = PythonTask(name="last", function=function_of([]), returns=["y"])
+    pipeline = Pipeline(steps=[loop(number("a", "y"), last)])
+    story.done("again.0.a").done("again.0.last", y=1).done("again.0.judge", done=False)
+    assert story.misfits(pipeline) == []
+
+
+def test_a_loop_that_is_over_reads_nothing_more():
+    pipeline = Pipeline(steps=[loop(number("a", "y"))])
+    story = Inside(y="text").done("again.0.a").done("again.0.judge", done=True)
+    assert story.misfits(pipeline) == []
+
+
+def test_a_turn_reads_its_number():
+    first = number("a", "turn", annotation=Literal[0, 1])
+    second = number("b", "turn", annotation=Literal[1, 2])
+    pipeline = Pipeline(steps=[loop(first, second, index_as="turn")])
+    story = Inside(turn=1)
+    assert story.misfits(pipeline) == ["again.0.b"]
+    story.done("again.0.a").done("again.0.b").done("again.0.judge", done=False)
+    assert story.misfits(pipeline) == []
+
+
+def test_of_a_branch_whose_on_failure_has_begun_only_that_goes_on():
+    recovery = Pipeline(steps=[Stub(name="tell"), number("use")])
+    work = number("work", "y")
+    work.on_failure = recovery
+    pipeline = Pipeline(steps=[over_items(work, number("after", "z"))])
+    story = Inside(items=[1, 2], x="t", y="t", z="t")
+    story.failed("each.0.work").branch("each.0.work.on_failure")
+    assert story.misfits(pipeline) == [
+        "each.0.work.on_failure.use",
+        "each.1.work",
+        "each.1.after",
+    ]
+
+
+def test_of_a_composite_whose_on_failure_has_begun_only_that_goes_on():
+    composite = over_items(number("a", "item"), on_failure=number("use").as_pipeline())
+    pipeline = Pipeline(steps=[composite, number("after")])
+    story = Inside(items=["t"], x="t")
+    assert story.misfits(pipeline) == ["each.0.a", "each.on_failure.use", "after"]
+    story.failed("each.0.a").branch("each.on_failure")
+    assert story.misfits(pipeline) == ["each.on_failure.use"]
+
+
+def test_a_turn_that_ended_in_its_on_failure_branch_is_complete():
+    work = Stub(name="work")
+    last = PythonTask(name="last", function=function_of([]), returns=["done", "x"])
+    work.on_failure = last.as_pipeline()
+    pipeline = Pipeline(steps=[loop(work, number("use"))])
+    story = Inside(x=1).failed("again.0.work").branch("again.0.work.on_failure")
+    story.done("again.0.work.on_failure.last", done=False, x="text")
+    assert story.misfits(pipeline) == ["again.1.use"]
+
+
+def test_the_items_of_a_pickled_list_are_not_looked_at_but_their_steps_are():
+    def loads(data: bytes) -> object:
+        return ["one", "two"]
+
+    form = {"kind": "object", "blob": "d", "size": 5, "type": "builtins.list"}
+    story = Inside(x="t").done("make", {"items": form}).done("each.0.use")
+    make = PythonTask(name="make", function=function_of([]), returns=["items"])
+    graph = Pipeline(steps=[make, over_items(number("use"), number("a", "item"))]).return_dag()
+    log = story.log.attach(lambda run_id, digest: b"", loads)
+    assert [phrase.split("'")[1] for phrase in misfits(graph, log)] == ["each.1.use"]
+
+
+def test_a_run_that_was_interrupted_in_a_map_is_not_resumed_into_what_cannot_read_its_items():
+    failing = {2}
+
+    def work(item: int) -> int:
+        if item in failing:
+            raise ValueError(item)
+        return item
+
+    def other(item: dict[str, int]) -> int:
+        return item["x"]
+
+    def pipeline(function: Callable[..., int]) -> Pipeline:
+        step = PythonTask(name="work", function=function, returns=["x"])
+        return Pipeline(steps=[over_items(step)])
+
+    with pytest.raises(ExecutionFailedError) as caught:
+        pipeline(work).execute({"items": [1, 2, 3]})
+    run_id = caught.value.run_id
+    with pytest.raises(StoredValuesError) as refused:
+        pipeline(other).execute(resume=run_id)
+    assert [phrase.split("'")[1] for phrase in refused.value.misfits] == ["each.1.work"]
+    failing.clear()
+    assert pipeline(work).execute(resume=run_id).parameters["x"] == [1, 2, 3]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import pytest
 from pydantic_core import to_json
@@ -137,26 +137,26 @@ class Story:
             {"parameters": initial},
         )
 
-    def write(self, kind: str, fields: dict[str, Any], values: object = None) -> Story:
+    def write(self, kind: str, fields: dict[str, Any], values: object = None) -> Self:
         seq = len(self.records) + 1
         head = {"type": kind, "run_id": "r", "timestamp": iso(seq).decode(), "seq": seq}
         self.records.append(Record(seq, kind, to_json(head | fields), to_json(values)))
         return self
 
-    def done(self, path: str, stored: dict[str, Any] | None = None, **outputs: object) -> Story:
+    def done(self, path: str, stored: dict[str, Any] | None = None, **outputs: object) -> Self:
         facts: dict[str, Any] = {"task_name": path, "path": path, "attempt": 1}
         self.write("task_started", facts | {"inputs": {}, "voids_chunks": False})
         more = {"outputs": outputs, "metrics": {}, "duration": 0.5}
         values = None if stored is None else {"outputs": stored}
         return self.write("task_completed", facts | more, values)
 
-    def failed(self, path: str) -> Story:
+    def failed(self, path: str) -> Self:
         facts: dict[str, Any] = {"task_name": path, "path": path, "attempt": 1}
         self.write("task_started", facts | {"inputs": {}, "voids_chunks": False})
         more = {"error": "no", "error_type": "E", "will_retry": False, "abandoned": False}
         return self.write("task_error", facts | more)
 
-    def branch(self, path: str) -> Story:
+    def branch(self, path: str) -> Self:
         return self.write("branch_started", {"path": path, "branch": "on_failure"})
 
     @property
