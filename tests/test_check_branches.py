@@ -169,6 +169,16 @@ def test_what_stood_before_the_step_that_failed_is_given_too():
     assert (path, "as list[str | int]" in message) == ("use", True)
 
 
+def test_a_branch_that_fails_at_its_end_gives_what_its_on_failure_branch_gives():
+    work = Stub(name="work", on_failure=line(make("x", int, "save")))
+    last = step("last", maker(str), "x", terminate_with_failure=True)
+    steps = [make("items", list[int]), each(work, last), use("x", list[int])]
+    assert warnings_of(*steps) == NOTHING
+    last = Stub(name="last", terminate_with_failure=True)
+    steps = [make("items", list[int]), each(work, last), use("x", list[int])]
+    assert warnings_of(*steps) == NOTHING
+
+
 def test_a_map_of_pickled_objects_gives_a_pickled_list():
     class Model:
         pass
@@ -216,6 +226,12 @@ def test_the_last_of_two_branches_is_the_one_whose_type_counts():
     assert [path for path, _ in errors_of(*steps(int, dict))] == ["use"]
 
 
+def test_what_one_branch_surely_sets_is_there_after_all_have_ended():
+    first, last = make("x", int), route(a=make("x", int), b=Stub(name="s"))
+    steps = [make("kind", str, "kind"), both(a=(first,), b=(last,)), use("x", int)]
+    assert [path for path, _ in warnings_of(*steps)] == ["both"]
+
+
 def test_a_loop_carries_what_a_turn_leaves_into_the_next():
     def judge(x: int) -> tuple[bool, dict[str, int]]: ...
 
@@ -251,6 +267,13 @@ def test_what_is_wrong_in_every_turn_is_said_once():
     with pytest.raises(CheckError) as caught:
         again(make("x", int), step("judge", judge, "done"))
     assert len(caught.value.findings) == 1
+
+
+def test_what_a_turn_may_not_set_anew_is_what_the_one_before_has_left():
+    choice = route(a=make("x", int), b=Stub(name="s"))
+    turn = [choice, use("x", int), make("x", dict), make("done", bool, "judge")]
+    found = errors_of(make("kind", str, "kind"), make("x", int), again(*turn))
+    assert [path for path, _ in found] == ["again.*.use"]
 
 
 def test_the_number_of_the_turn_is_an_int():

@@ -15,6 +15,8 @@ from runnable.exceptions import MissingParameterError
 from runnable.sdk.step import Step
 from tests.wirings import (
     NOTHING,
+    both,
+    each,
     errors_of,
     line,
     make,
@@ -122,6 +124,28 @@ def test_a_name_that_is_known_from_before_is_there_whatever_branch_runs():
     other = [make("kind", str, "kind"), make("x", dict), conditional, use("x", int)]
     ((path, message),) = warnings_of(*other)
     assert (path, "returns x as dict | int" in message) == ("use", True)
+
+
+def test_a_name_that_is_known_around_a_branch_is_there_in_it():
+    choice = route(a=make("x", dict), b=Stub(name="s"))
+    steps = [make("kind", str, "kind"), make("x", int), both(a=(choice, use("x", int)))]
+    ((path, message),) = warnings_of(*steps)
+    assert (path, "returns x as int | dict, which" in message) == ("both.a.use", True)
+
+
+def test_a_map_gathers_what_its_own_branch_gives_and_not_what_was_before():
+    choice = route(a=make("x", int), b=Stub(name="s"))
+    steps = [make("kind", str, "kind"), make("items", list, "items"), make("x", str)]
+    found = warnings_of(*steps, each(choice), use("x", list[int | None]))
+    assert found == [("make", "returns 'x', which no later step takes")]
+
+
+def test_what_an_on_failure_branch_may_set_anew_is_still_read_by_later_steps():
+    recovery = line(route(a=make("x", int), b=Stub(name="s")), Stub(name="tell"))
+    work = Stub(name="work", on_failure=recovery)
+    steps = [make("kind", str, "kind"), make("x", int), work, use("x", int)]
+    found = [path for path, _ in warnings_of(*steps)]
+    assert found == ["work.on_failure.route.a.make"]
 
 
 def test_what_one_branch_of_a_conditional_needs_need_not_come_with_every_call():

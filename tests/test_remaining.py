@@ -209,14 +209,14 @@ def test_each_item_is_held_against_the_steps_that_remain_for_it():
 
 
 def test_the_pairs_of_a_dict_are_items():
-    pipeline = Pipeline(steps=[over_items(number("a", "item"))])
-    assert Inside(items={"k": 1}).misfits(pipeline) == ["each.0.a"]
+    pipeline = Pipeline(steps=[over_items(number("a", "item", annotation=tuple[str, int]))])
+    assert Inside(items={"k": 1, "l": "text"}).misfits(pipeline) == ["each.1.a"]
 
 
 def test_items_that_are_not_known_yet_are_not_looked_at():
     made = PythonTask(name="make", function=function_of([]), returns=["items"])
     branch = over_items(number("a", "item"), number("b"))
-    assert Inside(x=1).misfits(Pipeline(steps=[made, branch])) == []
+    assert Inside(x=1, item="t").misfits(Pipeline(steps=[made, branch])) == []
     assert Inside(x="t", items=["t"]).misfits(Pipeline(steps=[made, branch])) == ["each.*.b"]
 
 
@@ -318,6 +318,14 @@ def test_a_turn_reads_its_number():
     assert story.misfits(pipeline) == ["again.0.b"]
     story.done("again.0.a").done("again.0.b").done("again.0.judge", done=False)
     assert story.misfits(pipeline) == []
+
+
+def test_a_turn_whose_last_step_remains_is_the_last_that_is_looked_at():
+    judge = PythonTask(name="judge", function=function_of([]), returns=["done"])
+    branch = Pipeline(steps=[judge, number("a", "turn", annotation=Literal[5])])
+    again = Loop(name="again", branch=branch, max_iterations=3, break_on="done", index_as="turn")
+    pipeline = Pipeline(steps=[again])
+    assert Inside().done("again.0.judge", done=False).misfits(pipeline) == ["again.0.a"]
 
 
 def test_of_a_branch_whose_on_failure_has_begun_only_that_goes_on():
