@@ -159,7 +159,8 @@ def _misfits(argument: Argument, giver: Giver) -> Sequence[tuple[str, str]]:
     how = fit_pickled(given, wanted) if giver.kind == "object" else fit(given, wanted)
     if how is Fit.ALWAYS:
         return ()
-    severity, verb = ("error", "never fits") if how is Fit.NEVER else ("warning", "may not fit")
+    is_error = how is Fit.NEVER and not giver.maybe  # what comes with the call may fit
+    severity, verb = ("error", "never fits") if is_error else ("warning", "may not fit")
     takes = f"takes {argument.name}: {inspect.formatannotation(wanted)}"
     advice = "Change one of the two annotations."
     return [(severity, f"{takes}, and {as_given(giver)} {verb}. {advice}")]

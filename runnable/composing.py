@@ -179,7 +179,8 @@ def _held_to(
     """What a composite reads must be of some JSON type; of a pickled object nothing is said."""
     how = Fit.ALWAYS if giver.kind == "object" else fit_json(giver.annotation, wanted)
     if how is not Fit.ALWAYS:
-        severity, verb = ("error", never) if how is Fit.NEVER else ("warning", maybe)
+        is_error = how is Fit.NEVER and not giver.maybe
+        severity, verb = ("error", never) if is_error else ("warning", maybe)
         yield severity, f"{what}, and {as_given(giver)} {verb}. Change its annotation."
 
 

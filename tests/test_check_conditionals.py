@@ -90,6 +90,15 @@ def test_a_name_that_one_branch_sets_may_not_be_there():
     require(pipeline.return_dag(), ())
 
 
+def test_what_one_branch_sets_and_does_not_fit_is_a_warning_since_it_may_come_with_the_call():
+    steps = [make("kind", str, "kind"), route(a=make("x", int), b=Stub(name="s"))]
+    for last, end in (
+        (use("x", dict), "may not fit"),
+        (each(use("item", Any), over="x"), "be one"),
+    ):
+        assert any(message.endswith(end) for _, message in warnings_of(*steps, last))
+
+
 def test_a_name_that_some_branches_set_may_not_be_there():
     default = Stub(name="s")
     conditional = route(a=(make("x", int),), b=(make("x", int),), default=default)
