@@ -15,7 +15,7 @@ from typing import Any, Final
 from pydantic_core import from_json
 
 from benchmarks import bare
-from benchmarks.bare import Log, bump
+from benchmarks.bare import Log
 from benchmarks.expecting import expect
 from benchmarks.measuring import Budget, Figure, Place, in_turn, plain
 from benchmarks.pipelines import each
@@ -28,17 +28,25 @@ BUDGET: Final = Budget(15)
 
 
 class Mended:
-    """The last step: it fails until it is mended, and knows when it was begun."""
+    """The steps of which the last fails until it is mended, and notes when it was begun."""
 
     def __init__(self) -> None:
         self.mended = False
-        self.began = 0.0
+        self.begun = 0
+        self.last_began = 0.0
 
-    def begin(self) -> None:
-        """Note the time, and fail or not."""
-        self.began = time.perf_counter()
+    async def bump(self, x: int) -> int:
+        """Add one, and count."""
+        self.begun += 1
+        return x + 1
+
+    async def last(self, x: int) -> int:
+        """Note the time and add one, or fail."""
+        self.last_began = time.perf_counter()
+        self.begun += 1
         if not self.mended:
             raise ConnectionError("the last step fails at first")
+        return x + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +56,7 @@ class Unfinished:
     Args:
         n: How many steps it has.
         pipeline: It.
-        last: Its last step.
+        steps: Its functions.
         given: With what it begins.
         results: The parameter that it sets.
         expected: What that is at the end.
@@ -56,7 +64,7 @@ class Unfinished:
 
     n: int
     pipeline: AsyncPipeline
-    last: Mended
+    steps: Mended
     given: dict[str, Any]
     results: str
     expected: object
@@ -66,40 +74,42 @@ class Unfinished:
         try:
             run = await self.pipeline.execute(self.given, configuration_file=configuration)
         except ExecutionFailedError as error:
-            self.last.mended = True
+            self.steps.mended = True
             return error.run_id
         expect("how the run ended", run.status, "fail")
         return run.run_id
 
     async def resume(self, configuration: str, run_id: str) -> None:
-        """Go on with it."""
+        """Go on with it.
+
+        Raises:
+            WrongResultError: If others than the last step ran again.
+        """
+        self.steps.begun = 0
         run = await self.pipeline.execute(resume=run_id, configuration_file=configuration)
         expect("what the steps made", run.parameters[self.results], self.expected)
+        expect("steps that ran after the resume", self.steps.begun, 1)
 
 
 def in_a_row(n: int) -> Unfinished:
     """One step after the other."""
-    last = Mended()
-
-    async def finish(x: int) -> int:
-        last.begin()
-        return x + 1
-
-    steps = [AsyncPythonTask(function=bump, name=f"s{i}", returns=["x"]) for i in range(n - 1)]
-    step = AsyncPythonTask(function=finish, name="last", returns=["x"])
-    return Unfinished(n, AsyncPipeline(steps=[*steps, step]), last, {"x": 0}, "x", n)
+    steps = Mended()
+    tasks = [
+        AsyncPythonTask(function=function, name=f"s{i}", returns=["x"])
+        for i, function in enumerate([steps.bump] * (n - 1) + [steps.last])
+    ]
+    return Unfinished(n, AsyncPipeline(steps=[*tasks]), steps, {"x": 0}, "x", n)
 
 
 def in_a_map(n: int) -> Unfinished:
     """A step an item, all at once."""
-    last, items = Mended(), list(range(n))
+    steps, items = Mended(), list(range(n))
 
     async def give(item: int) -> int:
-        if item == n - 1:
-            last.begin()
-        return item
+        return await (steps.last(item) if item == n - 1 else steps.bump(item))
 
-    return Unfinished(n, each(give), last, {"items": items}, "results", items)
+    expected = list(range(1, n + 1))
+    return Unfinished(n, each(give), steps, {"items": items}, "results", expected)
 
 
 def resume(place: Place) -> Iterator[Figure]:
@@ -176,7 +186,7 @@ class _Left:
         shutil.copytree(folder, self._place.folder / name)
         began = time.perf_counter()
         self._runner.run(self._unfinished.resume(configuration, self._run_id))
-        return (self._unfinished.last.began - began) / (self._unfinished.n - 1) * MICRO
+        return (self._unfinished.steps.last_began - began) / (self._unfinished.n - 1) * MICRO
 
 
 def _records(configuration: str, run_id: str) -> list[Record]:
