@@ -23,8 +23,9 @@ from benchmarks.first_token import first_token
 from benchmarks.journal_alone import journal_alone
 from benchmarks.leaving import leaving
 from benchmarks.loop_gap import loop_gap
+from benchmarks.maps import asleep, nested, trivial
 from benchmarks.measuring import HEAD, Figure, Place, shown
-from benchmarks.resume import resume
+from benchmarks.resume import resume, resume_map
 from benchmarks.steps import memory, sqlite
 from benchmarks.stream_memory import stream_memory
 from benchmarks.streaming import streaming
@@ -37,7 +38,11 @@ CASES: Final[Mapping[str, Callable[[Place], Iterator[Figure]]]] = {
     "first-token": first_token,
     "journal": journal_alone,
     "concurrent": concurrent,
+    "map": trivial,
+    "map-sleep": asleep,
+    "nested": nested,
     "resume": resume,
+    "resume-map": resume_map,
     "cold": cold,
     "loop-gap": loop_gap,
     "leaving": leaving,

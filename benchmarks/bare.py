@@ -108,6 +108,22 @@ async def bump(x: int) -> int:
     return x + 1
 
 
+async def itself(item: int) -> int:
+    """The least that can be done for an item."""
+    return item
+
+
+async def doze(item: int) -> int:
+    """An item that waits for 100 ms."""
+    await asyncio.sleep(0.1)
+    return item
+
+
+async def cell(row: int, column: int) -> int:
+    """The least that can be done in a map within a map."""
+    return row + column
+
+
 async def awaits(n: int) -> float:
     """Seconds for that many awaits, one after the other."""
     x = 0
@@ -165,3 +181,21 @@ async def side_by_side(count: int, one: Callable[[int], Coroutine[Any, Any, obje
         for n in range(count):
             group.create_task(one(n))
     return time.perf_counter() - began
+
+
+async def mapped(items: Sequence[int], one: Callable[[int], Coroutine[Any, Any, int]]) -> list[int]:
+    """What a coroutine an item gives, all at once."""
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one(item)) for item in items]
+    return [task.result() for task in tasks]
+
+
+async def table(rows: Sequence[int], columns: Sequence[int]) -> list[list[int]]:
+    """`cell` for each column of each row: a task group in each task of another."""
+
+    def line(row: int) -> Coroutine[Any, Any, list[int]]:
+        return mapped(columns, lambda column: cell(row, column))
+
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(line(row)) for row in rows]
+    return [task.result() for task in tasks]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
-from benchmarks.bare import bump
-from runnable import AsyncPipeline, AsyncPythonTask
+from benchmarks.bare import bump, cell
+from runnable import AsyncPipeline, AsyncPythonTask, Map
 
 
 def chain(n: int) -> AsyncPipeline:
@@ -39,3 +39,18 @@ def stream(*, returns: bool = True) -> AsyncPipeline:
     """One step that yields `n` tokens; with `returns`, its value is the whole text."""
     names = ["text"] if returns else []
     return AsyncPipeline(steps=[AsyncPythonTask(function=tokens, name="write", returns=names)])
+
+
+def each(function: Callable[[int], Awaitable[int]]) -> AsyncPipeline:
+    """That function for each of `items`, all at once; what it gives is in `results`."""
+    task = AsyncPythonTask(function=function, name="give", returns=["results"])
+    mapped = Map(name="each", branch=task.as_pipeline(), iterate_on="items", iterate_as="item")
+    return AsyncPipeline(steps=[mapped])
+
+
+def table() -> AsyncPipeline:
+    """A map over `columns` in a map over `rows`; `cells` is a list of lists."""
+    task = AsyncPythonTask(function=cell, name="give", returns=["cells"])
+    inner = Map(name="row", branch=task.as_pipeline(), iterate_on="columns", iterate_as="column")
+    outer = Map(name="table", branch=inner.as_pipeline(), iterate_on="rows", iterate_as="row")
+    return AsyncPipeline(steps=[outer])

@@ -16,9 +16,13 @@ from typing import Any
 import pytest
 
 from benchmarks.__main__ import CASES
-from benchmarks.measuring import Budget, Figure, Spread, in_turn, over, ratio
+from benchmarks.expecting import WrongResultError
+from benchmarks.measuring import Budget, Figure, Place, Spread, in_turn, over, ratio
+from benchmarks.peaks import peak_of_child
 from benchmarks.peers import cases, peers, table
 from benchmarks.peers.workers import Worker, WorkerFailedError
+from benchmarks.resume import Unfinished, in_a_map, in_a_row
+from runnable import AsyncPipeline, AsyncPythonTask
 
 ROOT = Path(__file__).parents[1]
 FIELDS = {
@@ -124,6 +128,43 @@ def test_a_figure_that_has_to_reach_something_is_missed_below_it() -> None:
     value = Spread(9.0, 8.0, 10.0)
     verdicts = [Figure("c", "w", value, "/s", Budget(n, True)).verdict for n in (9, 9.1)]
     assert verdicts == ["OK", "MISSED"]
+
+
+def test_a_child_that_maps_more_items_has_a_higher_peak(own_folder: Path) -> None:
+    configuration = Place(own_folder).configuration("memory")
+    few, many = (peak_of_child("benchmarks.maps", configuration, n, "traced") for n in (10, 5_000))
+    # An item and its result are two numbers in two lists, whatever else is kept of them.
+    assert many - few > 5_000 * 2 * 8
+
+
+@pytest.mark.parametrize("unfinished", [in_a_row(4), in_a_map(4)], ids=["row", "map"])
+async def test_a_resume_is_timed_to_the_one_step_that_was_missing(
+    unfinished: Unfinished, own_folder: Path
+) -> None:
+    configuration = Place(own_folder).configuration("process")
+    run_id = await unfinished.fail(configuration)
+    failed = unfinished.steps.last_began
+    assert unfinished.steps.begun == 4
+
+    await unfinished.resume(configuration, run_id)
+
+    assert unfinished.steps.begun == 1
+    assert unfinished.steps.last_began > failed
+
+
+async def test_a_resume_in_which_more_steps_run_is_not_measured(own_folder: Path) -> None:
+    configuration = Place(own_folder).configuration("process")
+    unfinished = in_a_row(4)
+    steps = unfinished.steps
+    tasks = [
+        AsyncPythonTask(function=function, name=f"s{i}", returns=["x"])
+        for i, function in enumerate([steps.bump, steps.bump, steps.last, steps.last])
+    ]
+    unfinished = replace(unfinished, pipeline=AsyncPipeline(steps=[*tasks]))
+    run_id = await unfinished.fail(configuration)
+
+    with pytest.raises(WrongResultError, match="steps that ran after the resume: 2"):
+        await unfinished.resume(configuration, run_id)
 
 
 PEER_NAMES = [peer.name for peer in peers.PEERS]

@@ -59,6 +59,11 @@ def _steps(name: str, what: str, n: int, promise: str, repeats: int = 1) -> Case
     return Case(name, what, "µs", _a_step, "steps", arguments, {"n": 10}, repeats)
 
 
+def _fan_out(name: str, what: str, promise: str) -> Case:
+    arguments = {"n": 1_000, "promise": promise}
+    return Case(name, what, "µs", _a_step, "fan_out", arguments, {"n": 10}, rounds=5)
+
+
 def _stream(name: str, what: str, n: int, promise: str) -> Case:
     arguments = {"n": n, "promise": promise}
     return Case(name, what, "chunks/s", _a_second, "stream", arguments, {"n": 50}, rounds=7)
@@ -102,6 +107,8 @@ CASES: Final = (
     _token("token-process", "the same, stored before it is shown", "process"),
     _concurrent("concurrent-memory", "200 runs × 5 steps of 10 ms, in memory", "memory"),
     _concurrent("concurrent-process", "the same, durable: survives SIGKILL", "process"),
+    _fan_out("fan-out-memory", "an item of 1,000 at once, in memory", "memory"),
+    _fan_out("fan-out-process", "the same items, durable: survives SIGKILL", "process"),
     Case(
         "resume",
         "resume after SIGKILL, 999 of 1,000 steps done, a completed step",

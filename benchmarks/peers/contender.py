@@ -36,6 +36,11 @@ async def bump(x: int) -> int:
     return x + 1
 
 
+async def itself(item: int) -> int:
+    """The least that can be done for an item."""
+    return item
+
+
 async def nap(x: int) -> int:
     """A step that waits for 10 ms."""
     await asyncio.sleep(PAUSE_SECONDS)
@@ -121,6 +126,10 @@ class Contender:
     async def steps(self, n: int, promise: Promise) -> Seconds:
         """`n` async steps that add one, in a row."""
         raise NotOfferedError(self, "steps")
+
+    async def fan_out(self, n: int, promise: Promise) -> Seconds:
+        """`itself` for each of `n` items, all at once, to their results in one list."""
+        raise NotOfferedError(self, "fan_out")
 
     async def later(self, n: int) -> Seconds:
         """The same, where a step does not wait for what is stored of those before."""

@@ -52,7 +52,15 @@ def _without(*reasons: tuple[str, tuple[str, ...]]) -> Mapping[str, str]:
     return MappingProxyType({case: why for why, cases in reasons for case in cases})
 
 
-_DURABLE: Final = ("durable-process", "durable-power", "concurrent-process", "first-sqlite")
+_CHAINED: Final = ("durable-process", "durable-power", "concurrent-process")
+_DURABLE: Final = (*_CHAINED, "fan-out-process", "first-sqlite")
+_IN_MEMORY: Final = (
+    "memory-100",
+    "memory-1000",
+    "concurrent-memory",
+    "fan-out-memory",
+    "first-memory",
+)
 _STREAMED: Final = ("stream-memory", "token-memory")
 _STORED: Final = ("stream-process", "token-process")
 _LATER: Final = ("later",)
@@ -97,8 +105,7 @@ PEERS: Final = (
         "dbos",
         "dbos",
         _without(
-            (NO_MEMORY, ("memory-100", "memory-1000", "concurrent-memory", "first-memory")),
-            (NO_MEMORY, _STREAMED),
+            (NO_MEMORY, _IN_MEMORY + _STREAMED),
             ("a step's result is stored before the next begins", _LATER),
         ),
     ),
@@ -106,7 +113,7 @@ PEERS: Final = (
         "hamilton",
         "apache-hamilton",
         _without(
-            ("its async driver stores nothing", _DURABLE + _LATER + _RESUMED),
+            ("its async driver stores nothing", (*_CHAINED, "first-sqlite", *_LATER, *_RESUMED)),
             (NO_STREAM, _STREAMED + _STORED),
         ),
     ),

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from burr.core import Application, ApplicationBuilder, GraphBuilder, State, action
+from burr.core import (
+    Application,
+    ApplicationBuilder,
+    ApplicationContext,
+    GraphBuilder,
+    State,
+    action,
+)
 from burr.core.action import streaming_action
 from burr.core.graph import Graph
+from burr.core.parallelism import MapStates
 from burr.integrations.persisters.b_aiosqlite import AsyncSQLitePersister
 
 from benchmarks.peers import contender
@@ -22,6 +30,7 @@ from benchmarks.peers.contender import (
     Seconds,
     bump,
     counted,
+    itself,
     moments,
     nap,
     side_by_side,
@@ -45,6 +54,7 @@ class Contender(contender.Contender):
         self._persisters: dict[Promise, AsyncSQLitePersister] = {}
         self._chain = cache(lambda function, n: _graph([function] * n))
         self._writing = cache(_writing)
+        self._fan = GraphBuilder().with_actions(s0=Fan()).build()
 
     async def close(self) -> None:
         for persister in self._persisters.values():
@@ -53,6 +63,14 @@ class Contender(contender.Contender):
     async def steps(self, n: int, promise: Promise) -> Seconds:
         persister = await self._persister(promise)
         return await timed(_run(self._chain(bump, n), n, persister), n)
+
+    async def fan_out(self, n: int, promise: Promise) -> Seconds:
+        persister, items = await self._persister(promise), list(range(n))
+
+        async def results() -> list[int]:
+            return (await _final(self._fan, "s0", persister, {"items": items}))["results"]
+
+        return await timed(results(), items)
 
     async def stream(self, n: int, promise: Promise) -> Seconds:
         return await counted(_streamed(self._writing(tokens), n), n)
@@ -119,23 +137,67 @@ async def _run(
     graph: Graph, n: int, persister: AsyncSQLitePersister | None, app_id: str = ""
 ) -> int:
     """A run, or the rest of one that the persister knows by that id."""
+    state = await _final(graph, f"s{n - 1}", persister, {"x": 0}, app_id)
+    return state["x"]
+
+
+async def _final(
+    graph: Graph,
+    last: str,
+    persister: AsyncSQLitePersister | None,
+    given: dict[str, Any],
+    app_id: str = "",
+) -> State:
+    """The state after the last action; the first is `s0`."""
     builder = ApplicationBuilder().with_graph(graph)
     if persister is None:
-        builder = builder.with_entrypoint("s0").with_state(x=0)
+        builder = builder.with_entrypoint("s0").with_state(**given)
     else:
         builder = (
             builder.with_identifiers(app_id=app_id or uuid4().hex)
             .initialize_from(
                 persister,
                 resume_at_next_action=True,
-                default_state={"x": 0},
+                default_state=given,
                 default_entrypoint="s0",
             )
             .with_state_persister(persister)
         )
     application: Application[Any] = await builder.abuild()
-    _, _, state = await application.arun(halt_after=[f"s{n - 1}"])
-    return state["x"]
+    _, _, state = await application.arun(halt_after=[last])
+    return state
+
+
+@action(reads=["item"], writes=["result"])
+async def give(state: State) -> State:
+    return state.update(result=await itself(state["item"]))
+
+
+class Fan(MapStates):
+    """An action with a state an item: an application each, which its persister knows, too."""
+
+    def action(self, state: State, inputs: dict[str, Any]) -> Any:
+        return give
+
+    def states(
+        self, state: State, context: ApplicationContext, inputs: dict[str, Any]
+    ) -> Iterator[State]:
+        for item in state["items"]:
+            yield state.update(item=item)
+
+    async def reduce(self, state: State, states: AsyncIterator[State]) -> State:
+        return state.update(results=[one["result"] async for one in states])
+
+    def is_async(self) -> bool:
+        return True
+
+    @property
+    def reads(self) -> list[str]:
+        return ["items"]
+
+    @property
+    def writes(self) -> list[str]:
+        return ["results"]
 
 
 def _writing(chunks: Callable[[int], AsyncIterator[Any]]) -> Graph:

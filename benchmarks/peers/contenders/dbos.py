@@ -18,6 +18,7 @@ from benchmarks.peers.contender import (
     Seconds,
     bump,
     counted,
+    itself,
     moments,
     nap,
     side_by_side,
@@ -28,6 +29,10 @@ from benchmarks.peers.contender import (
 
 POLLING_SECONDS = 0.001
 """The shortest that a reader of a stream may be told to wait before it looks again."""
+
+QUEUE = "items"
+QUEUE_SECONDS = 0.01
+"""How long a queue's worker waits before it looks again."""
 
 
 class Contender(contender.Contender):
@@ -44,6 +49,9 @@ class Contender(contender.Contender):
         self._naps = DBOS.workflow(name="naps")(_chain(wait))
         self._tokens = DBOS.workflow(name="tokens")(_writes("tokens", tokens))
         self._moments = DBOS.workflow(name="moments")(_writes("moments", moments))
+        self._fan = DBOS.workflow(name="fan")(_fan(DBOS.step(name="give")(itself)))
+        one = DBOS.workflow(name="one")(itself)
+        self._queued = DBOS.workflow(name="queued")(_queued(one))
         self._resumable = DBOS.workflow(name="resumable")(self._resumable_chain())
 
     async def close(self) -> None:
@@ -52,6 +60,15 @@ class Contender(contender.Contender):
     async def steps(self, n: int, promise: Promise) -> Seconds:
         await self._launch(self.folder, promise)
         return await timed(self._chain(n), n)
+
+    async def fan_out(self, n: int, promise: Promise) -> Seconds:
+        """As steps that run at once, and as a workflow each from a queue."""
+        await self._launch(self.folder, promise)
+        items = list(range(n))
+        await DBOS.register_queue_async(QUEUE, polling_interval_sec=QUEUE_SECONDS)
+        queued = await timed(self._queued(n), items)
+        steps = await timed(self._fan(n), items)
+        return {"seconds": steps["seconds"], "queue": queued["seconds"]}
 
     async def stream(self, n: int, promise: Promise) -> Seconds:
         await self._launch(self.folder, promise)
@@ -153,6 +170,21 @@ def _chain(add: Callable[[int], Any]) -> Callable[[int], Any]:
         return x
 
     return chain
+
+
+def _fan(give: Callable[[int], Any]) -> Callable[[int], Any]:
+    async def fan(n: int) -> list[int]:
+        return await asyncio.gather(*(give(item) for item in range(n)))
+
+    return fan
+
+
+def _queued(one: Callable[[int], Any]) -> Callable[[int], Any]:
+    async def queued(n: int) -> list[int]:
+        handles = [await DBOS.enqueue_workflow_async(QUEUE, one, item) for item in range(n)]
+        return [await handle.get_result(polling_interval_sec=QUEUE_SECONDS) for handle in handles]
+
+    return queued
 
 
 def _writes(name: str, chunks: Callable[[int], AsyncIterator[Any]]) -> Callable[[int], Any]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import operator
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
 from uuid import uuid4
 
 import aiosqlite
 from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
 from langgraph.config import get_stream_writer
 from langgraph.graph import END, START, StateGraph
+from langgraph.types import Send
 
 from benchmarks.peers import contender
 from benchmarks.peers.contender import (
@@ -20,6 +22,7 @@ from benchmarks.peers.contender import (
     Seconds,
     bump,
     counted,
+    itself,
     moments,
     nap,
     side_by_side,
@@ -49,6 +52,7 @@ class Contender(contender.Contender):
         super().__init__(module, folder)
         self._savers: dict[Promise, AsyncSqliteSaver] = {}
         self._graphs: dict[tuple[Add, int, Promise], Any] = {}
+        self._fans: dict[Promise, Any] = {}
 
     async def close(self) -> None:
         for saver in self._savers.values():
@@ -56,6 +60,18 @@ class Contender(contender.Contender):
 
     async def steps(self, n: int, promise: Promise) -> Seconds:
         return await timed(_run(await self._chain(bump, n, promise), n, promise), n)
+
+    async def fan_out(self, n: int, promise: Promise) -> Seconds:
+        if promise not in self._fans:
+            saver = None if promise == "memory" else await self._opened(promise)
+            self._fans[promise] = _fan(saver)
+        given = Items(items=list(range(n)), results=[])
+        made = _invoked(self._fans[promise], promise, given)
+
+        async def results() -> list[int]:
+            return (await made)["results"]
+
+        return await timed(results(), given["items"])
 
     async def later(self, n: int) -> Seconds:
         graph = await self._chain(bump, n, "process")
@@ -142,13 +158,50 @@ async def _run(
     durability: str = "sync",
     thread: str = "",
 ) -> int:
-    config: dict[str, Any] = {"recursion_limit": n + 1}
+    state = await _invoked(
+        graph, promise, given, recursion_limit=n + 1, durability=durability, thread=thread
+    )
+    return state["x"]
+
+
+async def _invoked(
+    graph: Any,
+    promise: Promise,
+    given: Any,
+    *,
+    recursion_limit: int = 25,
+    durability: str = "sync",
+    thread: str = "",
+) -> Any:
+    config: dict[str, Any] = {"recursion_limit": recursion_limit}
     kept = {}
     if promise != "memory":
         config["configurable"] = {"thread_id": thread or uuid4().hex}
         kept = {"durability": durability}
-    state = await graph.ainvoke(given, config, **kept)
-    return state["x"]
+    return await graph.ainvoke(given, config, **kept)
+
+
+class Items(TypedDict):
+    items: list[int]
+    results: Annotated[list[int], operator.add]
+
+
+class Item(TypedDict):
+    item: int
+
+
+def _fan(saver: AsyncSqliteSaver | None) -> Any:
+    """A node that is sent each of the items; the results are added up in their order."""
+
+    def sends(state: Items) -> list[Send]:
+        return [Send("give", Item(item=item)) for item in state["items"]]
+
+    async def give(state: Item) -> dict[str, list[int]]:
+        return {"results": [await itself(state["item"])]}
+
+    builder = StateGraph(Items).add_node("give", give)
+    builder.add_conditional_edges(START, sends, ["give"]).add_edge("give", END)
+    return builder.compile(checkpointer=saver)
 
 
 class Amount(TypedDict):

@@ -27,6 +27,7 @@ from benchmarks.peers.contender import (
     Seconds,
     bump,
     counted,
+    itself,
     moments,
     nap,
     side_by_side,
@@ -48,6 +49,7 @@ class Contender(contender.Contender):
         super().__init__(module, folder)
         self._loop = cache(_loop)
         self._writing = cache(_writing)
+        self._fan = cache(_fan)
         self._journal = cache(lambda: _open(folder / "journal.db"))
 
     async def close(self) -> None:
@@ -55,6 +57,15 @@ class Contender(contender.Contender):
 
     async def steps(self, n: int, promise: Promise) -> Seconds:
         return await timed(_run(self._loop(bump, bump), n), n)
+
+    async def fan_out(self, n: int, promise: Promise) -> Seconds:
+        items = list(range(n))
+
+        async def results() -> list[int]:
+            # They are collected in the order in which they end.
+            return sorted(await self._fan(n).run(given=items))
+
+        return await timed(results(), items)
 
     async def later(self, n: int) -> Seconds:
         return await timed(_journalled(self._loop(bump, bump), n, None, self._journal()), n)
@@ -138,6 +149,37 @@ def _loop(add: Step, last: Step) -> Workflow:
             return Add(x=await add(event.x), n=event.n)
 
     return Loop(timeout=None)
+
+
+class Item(Event):
+    item: int
+
+
+class Result(Event):
+    result: int
+
+
+def _fan(n: int) -> Workflow:
+    """By `send_event`, which is faster here than a step that returns the list of events."""
+
+    class Fan(Workflow):
+        @step
+        async def begin(self, context: Context, event: StartEvent) -> Item | None:
+            for item in event.given:
+                context.send_event(Item(item=item))
+
+        @step(num_workers=n)
+        async def give(self, event: Item) -> Result:
+            return Result(result=await itself(event.item))
+
+        @step
+        async def collect(self, context: Context, event: Result) -> StopEvent | None:
+            events = context.collect_events(event, [Result] * n)
+            if events is None:
+                return None
+            return StopEvent(result=[event.result for event in events])
+
+    return Fan(timeout=None)
 
 
 class Chunk(Event):

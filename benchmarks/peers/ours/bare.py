@@ -19,6 +19,7 @@ from benchmarks.peers.contender import (
     Seconds,
     bump,
     counted,
+    itself,
     moments,
     nap,
     side_by_side,
@@ -49,6 +50,16 @@ class Contender(contender.Contender):
             return x
 
         return await timed(run(), n)
+
+    async def fan_out(self, n: int, promise: Promise) -> Seconds:
+        commit, items = self._commit(promise), list(range(n))
+
+        async def give(item: int) -> int:
+            result = await itself(item)
+            commit(result)
+            return result
+
+        return await timed(bare.mapped(items, give), items)
 
     async def stream(self, n: int, promise: Promise) -> Seconds:
         return await counted(_queued(tokens(n), self._commit(promise)), n)

@@ -16,6 +16,7 @@ from benchmarks.peers.contender import (
     Seconds,
     bump,
     counted,
+    itself,
     moments,
     nap,
     side_by_side,
@@ -23,6 +24,7 @@ from benchmarks.peers.contender import (
     tokens,
     underway,
 )
+from benchmarks.pipelines import each
 from runnable import AsyncPipeline, AsyncPythonTask
 from runnable.sdk import TaskChunkEvent
 
@@ -35,6 +37,7 @@ class Contender(contender.Contender):
         self._configuration = cache(Place(folder).configuration)
         self._chain = cache(_chain)
         self._naps = cache(_naps)
+        self._each = each(itself)
         # No `returns`, so that the whole text is not kept a second time: no peer keeps it.
         self._tokens = AsyncPipeline(steps=[AsyncPythonTask(function=tokens, name="write")])
         self._moments = AsyncPipeline(steps=[AsyncPythonTask(function=moments, name="write")])
@@ -44,6 +47,15 @@ class Contender(contender.Contender):
 
     async def steps(self, n: int, promise: Promise) -> Seconds:
         return await timed(_run(self._chain(n), self._configuration(promise)), n)
+
+    async def fan_out(self, n: int, promise: Promise) -> Seconds:
+        configuration, items = self._configuration(promise), list(range(n))
+
+        async def run() -> object:
+            run = await self._each.execute({"items": items}, configuration_file=configuration)
+            return run.parameters["results"]
+
+        return await timed(run(), items)
 
     async def stream(self, n: int, promise: Promise) -> Seconds:
         return await counted(_texts(self._tokens, n, self._configuration(promise)), n)
