@@ -41,8 +41,7 @@ A *preview* is the JSON value, or, past 4 KiB, text that begins as it does and e
 its size; a pickled value shows its type. Secrets are hidden. The value itself goes to the next step
 and is in the run log.
 
-This version has no steps with branches but `on_failure`: `composite_completed` does not occur yet,
-nor a `task_skipped` for another reason than `resumed`.
+In this version the `reason` of a `task_skipped` is always `resumed`.
 
 Events of a type that a version does not know are `UnknownEvent`, and fields that it does not know
 are kept, so a reader of an older version can pass all of it on.

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from runnable.exceptions import DefinitionError, RunnableError, shortened
+
+_WANTED: Final = {
+    "Branch": "a Pipeline or an AsyncPipeline; step.as_pipeline() makes one of a step"
+}
+"""Class → what users know it as."""
 
 
 class Definition(BaseModel):
@@ -52,6 +57,8 @@ def _reason(fault: Any) -> str:
         return "there is no such field"
     if fault["type"] == "missing":
         return "is missing"
+    if fault["type"] == "is_instance_of" and (wanted := _WANTED.get(fault["ctx"]["class"])):
+        return f"should be {wanted} (found one {type(fault['input']).__name__})"
     given = shortened(repr(fault["input"])) if fault["type"] != "is_instance_of" else ""
     message: str = fault["msg"].removeprefix("Value error, ").removesuffix(".")
     return f"{message[0].lower()}{message[1:]}{f' (found {given[1:-1]})' if given else ''}"

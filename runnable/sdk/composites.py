@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, InstanceOf, PrivateAttr, field_validator
 
@@ -116,7 +116,7 @@ class Map(Step):
 
     _reducer: Reducer | None = PrivateAttr(default=None)
 
-    def model_post_init(self, context: Any, /) -> None:
+    def model_post_init(self, context: object, /) -> None:
         """Read the reducer, so that a wrong one is said where it is written."""
         self._reducer = None if self.reducer is None else Reducer.of(self.reducer)
 

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from runnable import AsyncPipeline, AsyncPythonTask, Pipeline, PythonTask, RunLog, Stub
+from runnable import (
+    AsyncPipeline,
+    AsyncPythonTask,
+    Conditional,
+    Pipeline,
+    PythonTask,
+    RunLog,
+    Stub,
+)
 from runnable.exceptions import DefinitionError, ExecutionFailedError, InvalidNameError
 from runnable.sdk import Step
 
@@ -52,6 +60,21 @@ def test_a_step_with_a_bad_name_is_refused_in_one_sentence(name: str, reason: st
 def test_a_step_may_have_any_letters_spaces_and_dashes_in_its_name(name: str):
     run = Pipeline(steps=[PythonTask(function=one, name=name)]).execute()
     assert order_of(run) == [name]
+
+
+@pytest.mark.parametrize("field", ["branches", "default", "on_failure"])
+def test_a_step_where_a_pipeline_is_wanted_is_refused_in_words_that_users_know(field: str):
+    step = PythonTask(function=one, name="one")
+    fields = {
+        "branches": {"a": step.as_pipeline()},
+        field: {"a": step} if field == "branches" else step,
+    }
+    with pytest.raises(DefinitionError) as raised:
+        Conditional(name="route", parameter="kind", **fields)  # pyright: ignore[reportArgumentType] -- the fault that is tested
+    assert str(raised.value) == (
+        f"Conditional 'route': {field} – should be a Pipeline or an AsyncPipeline; "
+        "step.as_pipeline() makes one of a step (found one PythonTask)."
+    )
 
 
 def test_a_missing_name_is_said_in_one_sentence():

@@ -14,12 +14,14 @@ DEADLINE = 60
 WRITTEN = """\
 from runnable import AsyncPipeline, AsyncPythonTask, Pipeline, PipelineEvent, PythonTask
 from runnable import RunLog, Stub, current, follow
+from runnable import Conditional, Loop, Map, Parallel
 
 async def fetch(url: str) -> str: ...
 
 """
 SETTINGS = {"returns=", "secrets=", "retries=", "backoff=", "retry_on=", "timeout="}
 STEP = {"name=", "on_failure=", "next_node=", "terminate_with_success=", "terminate_with_failure="}
+AT_ONCE = {"max_concurrency=", "on_error="}
 OPTIONS = {f"{name}=" for name in RunOptions.__annotations__}
 
 
@@ -36,7 +38,14 @@ def editor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LanguageServer]
         ("PythonTask(‸)", SETTINGS | STEP | {"function=", "stream_end_type="}),
         ("PythonTask(function=fetch, re‸)", {"returns=", "retries=", "retry_on="}),
         ("Stub(‸)", STEP),
-        ("AsyncPipeline(‸)", {"steps=", "name=", "description="}),
+        ("Parallel(‸)", STEP | AT_ONCE | {"branches="}),
+        (
+            "Map(‸)",
+            STEP | AT_ONCE | {"branch=", "iterate_on=", "iterate_as=", "reducer=", "isolation="},
+        ),
+        ("Loop(‸)", STEP | {"branch=", "max_iterations=", "break_on=", "index_as="}),
+        ("Conditional(‸)", STEP | {"parameter=", "branches=", "default="}),
+        ("AsyncPipeline(‸)", {"steps=", "name=", "description=", "max_concurrency="}),
         ("Pipeline(steps=[]).execute(‸)", OPTIONS | {"parameters="}),
         ("AsyncPipeline(steps=[]).execute(None, ‸)", OPTIONS),
         (
@@ -74,9 +83,18 @@ def test_the_types_of_events_are_offered_where_one_is_compared(editor: LanguageS
     assert editor.completions(WRITTEN + text) == {f'"{kind}"' for kind in EVENTS}
 
 
-def test_the_choices_of_an_argument_are_offered(editor: LanguageServer):
-    text = 'Pipeline(steps=[]).execute_stream(on_disconnect="‸")'
-    assert editor.completions(WRITTEN + text) == {'"cancel"', '"continue"'}
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        ('Pipeline(steps=[]).execute_stream(on_disconnect="‸")', {'"cancel"', '"continue"'}),
+        ('Parallel(name="p", branches={}, on_error="‸")', {'"cancel"', '"wait"'}),
+        ('Map(name="m", iterate_on="a", iterate_as="b", isolation="‸")', {'"auto"', '"process"'}),
+    ],
+)
+def test_the_choices_of_an_argument_are_offered(
+    editor: LanguageServer, call: str, expected: set[str]
+):
+    assert editor.completions(WRITTEN + call) == expected
 
 
 def test_a_run_log_and_its_attempts_are_completed(editor: LanguageServer):
@@ -108,6 +126,7 @@ def test_a_call_shows_its_signature(editor: LanguageServer):
         ("Async‸PythonTask", "A step that calls an async function or an async generator function."),
         ("Async‸Pipeline", "Steps that run one after the other, called from async code."),
         ("Pipeline(steps=[]).exec‸ute()", "Works in a script, in a notebook whose loop is running"),
+        ("Paral‸lel", "A step whose branches all run at once"),
         ("fol‸low('run')", "RunInterruptedError: If the owner of the run dies before its end"),
         ("PythonTask(function=fetch, name='fetch').retr‸ies", "How often it is tried again"),
         ("def read(run: RunLog) -> None:\n    run.step‸s", "Path → what happened there"),
