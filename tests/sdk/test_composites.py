@@ -22,22 +22,22 @@ LEAF = Stub(name="s").as_pipeline()
 
 
 def a_map(**fields: Any) -> Map:
-    settings: dict[str, Any] = dict(name="m", branch=LEAF, iterate_on="xs", iterate_as="x")
+    settings: dict[str, Any] = {"name": "m", "branch": LEAF, "iterate_on": "xs", "iterate_as": "x"}
     return Map(**settings | fields)
 
 
 def a_loop(**fields: Any) -> Loop:
-    settings: dict[str, Any] = dict(name="l", branch=LEAF, max_iterations=1, break_on="done")
+    settings: dict[str, Any] = {"name": "l", "branch": LEAF, "max_iterations": 1, "break_on": "done"}
     return Loop(**settings | fields)
 
 
 def a_parallel(**fields: Any) -> Parallel:
-    settings: dict[str, Any] = dict(name="p", branches={"a": LEAF})
+    settings: dict[str, Any] = {"name": "p", "branches": {"a": LEAF}}
     return Parallel(**settings | fields)
 
 
 def a_conditional(**fields: Any) -> Conditional:
-    settings: dict[str, Any] = dict(name="c", parameter="kind", branches={"a": LEAF})
+    settings: dict[str, Any] = {"name": "c", "parameter": "kind", "branches": {"a": LEAF}}
     return Conditional(**settings | fields)
 
 
