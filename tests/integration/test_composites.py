@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import aclosing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import runnable
-from runnable import ExecutionFailedError, RunCancelledError, RunLog, Stub, current, follow
+from runnable import RunCancelledError, RunLog, Stub, current, follow
 from runnable.events import (
     CompositeCompletedEvent,
     PipelineErrorEvent,
@@ -27,7 +27,7 @@ from runnable.events import (
 from runnable.exceptions import GraphChangedError, StepTimeoutError, StoreError
 from runnable.extensions.run_log_store.buffered import BufferedRunLogStore
 from runnable.records import Record
-from runnable.sdk import Conditional, Loop, Map, Parallel, metric
+from runnable.sdk import Conditional, Loop, Map, Parallel, metric, pickled
 from tests.composites import (
     DEADLINE,
     Gauge,
@@ -42,6 +42,7 @@ from tests.composites import (
     sync_pipe,
 )
 from tests.tasks import afar
+from tests.trust.test_threads import is_gone
 
 Journal = Callable[[str], list[Record]]
 
@@ -158,11 +159,15 @@ async def test_the_run_log_tells_of_composites_as_of_steps(each_store: str):
     assert (found.name, found.path, found.status) == ("m", "m", "success")
     first, second = found.attempts
     assert (first.status, first.attempt, second.status, second.attempt) == ("fail", 1, "success", 2)
-    assert first.error == "m.1.s: cannot measure 1\n(and 1 more: m.2.s: LookupError: cannot measure 2)"
+    assert first.error == (
+        "m.1.s: cannot measure 1\n(and 1 more: m.2.s: LookupError: cannot measure 2)"
+    )
     assert first.error_type == "LookupError"
     for attempt in (first, second):
-        assert attempt.duration is not None and attempt.duration >= 0
-        assert attempt.start_time is not None and attempt.end_time is not None
+        assert attempt.duration is not None
+        assert attempt.duration >= 0
+        assert attempt.start_time is not None
+        assert attempt.end_time is not None
         assert attempt.start_time <= attempt.end_time
     assert second.output_parameters["half"].get_value() == [0.0, 0.5, 1.0]
     assert run.metrics == {"half": [0.0, 0.5, 1.0]}
@@ -210,9 +215,7 @@ async def test_the_first_cause_stands_first_everywhere(each_store: str):
     ]
     (last,) = [e async for e in follow("first-cause") if isinstance(e, PipelineErrorEvent)]
     assert (last.path, last.error_type) == ("p.early.s", "LookupError")
-    assert last.error == (
-        "it broke\nand a second line\n(and 1 more: p.late.s: OSError: that too)"
-    )
+    assert last.error == ("it broke\nand a second line\n(and 1 more: p.late.s: OSError: that too)")
 
 
 async def test_a_thousand_failures_are_counted_and_not_listed():
@@ -229,8 +232,6 @@ async def test_a_thousand_failures_are_counted_and_not_listed():
 
 
 async def test_a_frozen_exception_is_reported_without_its_note():
-    from dataclasses import dataclass
-
     @dataclass(frozen=True)
     class FrozenError(Exception):
         code: int
@@ -355,14 +356,13 @@ async def test_a_secret_is_masked_in_groups_notes_and_records(
     ):
         run_id = f"secret-{number}"
         error = await failure(pipe(made), {"items": [1]}, run_id=run_id)
-        found: list[BaseException] = [error]
+        found: list[Any] = [error]
         while found:
             one_error = found.pop()
             assert SECRET not in str(one_error)
             assert SECRET not in "".join(getattr(one_error, "__notes__", ()))
             found += [one_error.__cause__] if one_error.__cause__ else []
-            if isinstance(one_error, BaseExceptionGroup):
-                found += one_error.exceptions
+            found += getattr(one_error, "exceptions", ())
         records = await asyncio.to_thread(read_journal, run_id)
         assert not [one for one in records if SECRET.encode() in one.event + one.values]
 
@@ -438,7 +438,12 @@ async def test_cancelling_ends_every_branch_and_the_run_can_be_resumed(
 
 async def test_a_cancelled_run_has_cancelled_steps_and_branches(each_store: str):
     gauge = Gauge(2)
-    pipeline = pipe(parallel(a=one(gauge.visit), b=one(gauge.visit), c=one(lambda: 1, "x")))
+
+    async def quick() -> int:
+        return 1
+
+    branches = {"c": one(quick, "x"), "a": one(gauge.visit), "b": one(gauge.visit)}
+    pipeline = pipe(parallel(**branches))
     running = asyncio.create_task(pipeline.execute(run_id="cancelled-steps"))
     await in_time(gauge.filled.wait())
     running.cancel()
@@ -450,7 +455,7 @@ async def test_a_cancelled_run_has_cancelled_steps_and_branches(each_store: str)
     run = await pipeline.execute(resume="cancelled-steps")
     assert [a.status for a in run.steps["p.a.s"].attempts] == ["cancelled", "success"]
     assert [a.status for a in run.steps["p.c.s"].attempts] == ["success"]
-    assert run.branches == dict.fromkeys(("p.a", "p.b", "p.c"), "success")
+    assert run.branches == dict.fromkeys(("p.c", "p.a", "p.b"), "success")
 
 
 async def test_a_second_cancel_does_not_cut_the_clean_up_off(nothing_left: Callable[[], None]):
@@ -480,7 +485,7 @@ async def test_a_second_cancel_does_not_cut_the_clean_up_off(nothing_left: Calla
 
 
 def test_the_shutdown_of_the_loop_does_not_cut_the_clean_up_off():
-    cleaned: list[str] = []
+    cleaned, running = list[str](), list[asyncio.Task[RunLog]]()
 
     async def main() -> None:
         gauge = Gauge(2)
@@ -494,7 +499,7 @@ def test_the_shutdown_of_the_loop_does_not_cut_the_clean_up_off():
                 cleaned.append(current().path)
 
         pipeline = pipe(parallel(a=pipe(parallel("q", c=one(wait))), b=one(wait)))
-        main.task = asyncio.create_task(pipeline.execute())  # type: ignore[attr-defined]
+        running.append(asyncio.create_task(pipeline.execute()))
         await in_time(gauge.filled.wait())
 
     asyncio.run(main())
@@ -527,8 +532,9 @@ async def test_cancelling_ends_threads_generators_and_processes(tmp_path: Path):
                 break
     assert await asyncio.to_thread(closed.wait, DEADLINE)
     assert (tmp_path / "cleaned").exists()
-    for pid in pids:
-        assert not Path(f"/proc/{pid}").exists()
+    async with asyncio.timeout(DEADLINE):
+        while not all(map(is_gone, pids)):  # a signal that was sent has yet to be delivered
+            await asyncio.sleep(0.01)
 
 
 async def test_a_run_cancelled_while_tasks_wait_for_their_turn_ends(
@@ -617,18 +623,11 @@ async def test_a_large_value_that_cannot_be_kept_ends_the_run_and_is_no_failure_
 ):
     recovered: list[bool] = []
 
-    def work() -> str:
-        return "x" * 100_000
-
     async def last() -> str:
         store_breaks("put_blob")
         return "x" * 100_000
 
-    branches = {f"b{number}": one(work, f"r{number}") for number in range(3)}
-    del branches
-    gathering = on_items(
-        one(last, "r"), on_failure=one(lambda: recovered.append(True))
-    )
+    gathering = on_items(one(last, "r"), on_failure=one(lambda: recovered.append(True)))
     with pytest.raises(StoreError, match="it is gone"):
         await in_time(pipe(gathering).execute({"items": [1, 2, 3]}))
     assert recovered == []
@@ -750,9 +749,7 @@ async def test_a_loop_resumes_in_the_turn_that_failed(each_store: str, world: Wo
     world.forget()
     run = await pipeline.execute(resume=error.run_id)
     assert run.parameters == {"total": 45, "done": True}
-    assert world.calls == Counter(
-        ["l.7.after", "l.8.s", "l.8.after", "l.9.s", "l.9.after"]
-    )
+    assert world.calls == Counter(["l.7.after", "l.8.s", "l.8.after", "l.9.s", "l.9.after"])
 
 
 async def test_a_conditional_resumes_in_its_branch_though_that_sets_its_parameter(
@@ -761,9 +758,7 @@ async def test_a_conditional_resumes_in_its_branch_though_that_sets_its_paramete
     world.failing = {"c.a.last"}
     branch = pipe(world.step("s", "kind", value="b"), world.step("last"))
     other = pipe(world.step("other"))
-    pipeline = pipe(
-        Conditional(name="c", parameter="kind", branches={"a": branch, "b": other})
-    )
+    pipeline = pipe(Conditional(name="c", parameter="kind", branches={"a": branch, "b": other}))
     error = await failure(pipeline, {"kind": "a"})
     world.forget()
     run = await pipeline.execute(resume=error.run_id)
@@ -858,9 +853,7 @@ def changed_pipelines(world: World) -> dict[str, tuple[Any, Any]]:
         return pipe(Loop(name="l", branch=branch, **fields | settings))
 
     def choosing(parameter: str = "kind", default: Any = None, **branches: Any) -> Any:
-        return pipe(
-            Conditional(name="c", parameter=parameter, branches=branches, default=default)
-        )
+        return pipe(Conditional(name="c", parameter=parameter, branches=branches, default=default))
 
     def mapping(**settings: Any) -> Any:
         fields: dict[str, Any] = {"iterate_on": "items", "iterate_as": "item", "branch": branch}
@@ -885,9 +878,6 @@ def changed_pipelines(world: World) -> dict[str, tuple[Any, Any]]:
 async def test_a_changed_structure_is_refused_and_named(what: str, world: World):
     before, after = changed_pipelines(world)[what]
     given: dict[str, Any] = {"items": [0], "others": [0], "kind": "x", "other": "x", "item": 1}
-
-    async def failing(*_: Any) -> None:
-        """Never called: the run is cancelled before its first step ends."""
 
     world.failing = {"m.0.s", "l.0.s", "c.x.s", "p.a.s", "x.a.s"}
     error = await failure(before, given)
@@ -957,9 +947,7 @@ async def test_a_cancelled_sibling_runs_again_after_a_resume(each_store: str, wo
     assert [a.status for a in run.steps["p"].attempts] == ["fail", "success"]
 
 
-async def test_resume_after_resume_goes_on_where_the_last_one_ended(
-    each_store: str, world: World
-):
+async def test_resume_after_resume_goes_on_where_the_last_one_ended(each_store: str, world: World):
     pipeline = pipe(on_items(one(world.item, "r")))
     world.failing = {f"m.{number}.s" for number in (1, 2, 3)}
     error = await failure(pipeline, {"items": [0, 1, 2, 3]})
@@ -978,8 +966,6 @@ async def test_resume_after_resume_goes_on_where_the_last_one_ended(
 
 
 async def test_pickled_and_large_results_are_there_after_a_resume(each_store: str, world: World):
-    from runnable.sdk import pickled
-
     world.failing = {"m.2.last"}
 
     def work(item: int) -> tuple[complex, str]:
@@ -992,14 +978,7 @@ async def test_pickled_and_large_results_are_there_after_a_resume(each_store: st
     run = await pipeline.execute(resume=error.run_id)
     assert run.load("odd") == [0j, 1 + 0j, 2 + 0j]
     assert run.parameters["long"] == [str(number) * 300_000 for number in range(3)]
-    assert json.dumps(run.parameters["odd"]) == '"<builtins.list>"'
-    with pytest.raises(ExecutionFailedError):
-        await failing_again(world, pipeline)
-
-
-async def failing_again(world: World, pipeline: Any) -> None:
-    world.failing = {"m.0.last"}
-    await pipeline.execute({"items": [1]})
+    assert run.parameters["odd"] == "<builtins.list>"
 
 
 async def test_a_parallel_with_a_name_for_each_branch_may_hold_hundreds(each_store: str):

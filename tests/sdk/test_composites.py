@@ -27,7 +27,12 @@ def a_map(**fields: Any) -> Map:
 
 
 def a_loop(**fields: Any) -> Loop:
-    settings: dict[str, Any] = {"name": "l", "branch": LEAF, "max_iterations": 1, "break_on": "done"}
+    settings: dict[str, Any] = {
+        "name": "l",
+        "branch": LEAF,
+        "max_iterations": 1,
+        "break_on": "done",
+    }
     return Loop(**settings | fields)
 
 
@@ -66,8 +71,8 @@ def test_branches_must_be_some(make: Callable[..., object]):
         (
             "on_failure",
             (
-                "The branch name 'on_failure' is kept for what runs when a step fails. Choose another "
-                "name."
+                "The branch name 'on_failure' is kept for what runs when a step fails. Choose "
+                "another name."
             ),
         ),
         ("a\n", "The branch name 'a\\n' has a space at one of its ends. Choose another name."),
