@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from runnable import ExecutionFailedError, RunCancelledError, current
+from runnable import ExecutionFailedError, RunCancelledError, current, follow
 from runnable.blocking import FUNCTIONS
 from runnable.sdk import Loop, Map
 from tests.composites import (
@@ -428,6 +428,57 @@ async def test_a_branch_that_exits_fails_as_a_step_does():
     (error,) = group.exceptions
     assert isinstance(error, SystemExit)
     assert error.code == 3
+
+
+async def test_a_keyboard_interrupt_in_a_branch_cancels_the_run_and_not_the_loop():
+    cleaned: list[str] = []
+
+    async def on_loop() -> None:
+        raise KeyboardInterrupt
+
+    def in_thread() -> None:
+        raise KeyboardInterrupt
+
+    nested = pipe(parallel("q", settings={"max_concurrency": 1}, s=one(in_thread)))
+    for number, bad in enumerate((one(on_loop), one(in_thread), nested)):
+        waiting = asyncio.Event()
+
+        async def other(waiting: asyncio.Event = waiting) -> None:
+            waiting.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                cleaned.append(current().run_id)
+
+        first = step(waiting.wait, "first")
+        held = Loop(name="l", branch=bad, max_iterations=1, break_on="x")
+        pipeline = pipe(parallel(other=one(other), bad=pipe(first, held)))
+        with pytest.raises(RunCancelledError, match="KeyboardInterrupt"):
+            await in_time(pipeline.execute(run_id=f"interrupted-{number}"))
+        mapped = pipe(on_items(pipe(held)))
+        with pytest.raises(RunCancelledError, match="KeyboardInterrupt"):
+            await in_time(mapped.execute({"items": [1, 2]}, run_id=f"interrupted-map-{number}"))
+        assert [e.type async for e in follow(f"interrupted-{number}")][-1] == "pipeline_cancelled"
+    assert cleaned == [f"interrupted-{number}" for number in range(3)]
+
+
+async def test_a_cancelled_error_of_the_functions_own_is_a_failure():
+    async def odd() -> None:
+        raise asyncio.CancelledError("of its own")
+
+    group = await group_of(pipe(parallel(a=one(odd), b=one(lambda: 1, "x"))))
+    assert [str(error) for error in group.exceptions] == ["of its own"]
+
+
+async def test_an_error_that_takes_no_notes_is_reported_all_the_same():
+    class OddError(Exception):
+        __notes__: Any = None
+
+    async def bad() -> None:
+        raise OddError("odd")
+
+    group = await group_of(pipe(parallel(a=one(bad))))
+    assert [str(error) for error in group.exceptions] == ["odd"]
 
 
 async def test_a_thread_that_a_cancelled_branch_leaves_is_told_and_its_result_dropped():
