@@ -12,7 +12,11 @@ from runnable.scope import Scope
 
 OnError = Literal["wait", "cancel"]
 Branch = Callable[[], Coroutine[Any, Any, Outcome]]
-"""Makes the coroutine of a branch, which would warn if it were made and never begun."""
+"""Makes the coroutine of a branch, which would warn if it were made and never begun.
+
+One that KeyboardInterrupt ends gives it as its error: out of an asyncio task, it would end the loop
+at once.
+"""
 
 MAX_BRANCHES_AT_ONCE: Final = 1_000
 """What `max_concurrency=None` stands for."""
@@ -101,20 +105,11 @@ class Branches:
             if branch is None:
                 self._all_begun = True
                 break
-            # Where several run at once, no function is called inline.
-            task = BranchTask(branch() if self._limit > 1 else self._guarded(branch))
+            task = BranchTask(branch())
             self._live.add(task)
             task.add_done_callback(self._ended)
         if self._all_begun and not self._live and not self._over.done():
             self._over.set_result(None)
-
-    async def _guarded(self, branch: Branch) -> Outcome:
-        try:
-            return await branch()
-        except KeyboardInterrupt as error:
-            # Of an inline function: out of an asyncio task, it would end the loop at once.
-            self._raise(error)
-            return Outcome()
 
     def _ended(self, task: BranchTask) -> None:
         self._live.discard(task)
@@ -123,7 +118,11 @@ class Branches:
                 self._raise(asyncio.CancelledError("a branch was cancelled"))
         elif (error := task.exception()) is not None:
             self._raise(error)
-        elif (outcome := task.result()).error is not None:
+        elif (outcome := task.result()).error is None:
+            pass
+        elif isinstance(outcome.error, KeyboardInterrupt):
+            self._raise(outcome.error)
+        else:
             self.failed.append(outcome)
             if self._on_error == "cancel":
                 self._stop()

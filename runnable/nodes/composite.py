@@ -109,8 +109,8 @@ def together(scope: Scope, outcomes: Sequence[Outcome]) -> Outcome:
 
 def _note(error: BaseException, path: str) -> None:
     note = f"It failed in step {path!r}."
-    if note not in getattr(error, "__notes__", ()):
-        with suppress(Exception):  # a frozen dataclass takes no notes
+    with suppress(Exception):  # a frozen dataclass takes no notes
+        if note not in getattr(error, "__notes__", ()):
             error.add_note(note)
 
 

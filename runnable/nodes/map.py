@@ -103,7 +103,10 @@ class MapNode(CompositeNode):
             inner = scope.enter(
                 str(index), parameters=parameters, variables=variables, placement=place
             )
-            outcome = await walker.walk(self.branch, inner)
+            try:
+                outcome = await walker.walk(self.branch, inner)
+            except KeyboardInterrupt as error:
+                return Outcome(error=error)
             if outcome.error is None:
                 _put(columns, index, changed(self.branch.sets, parameters, scope.parameters))
             return outcome

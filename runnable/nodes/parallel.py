@@ -52,7 +52,10 @@ class ParallelNode(CompositeNode):
         async def branch(name: str, graph: Graph) -> Outcome:
             parameters = dict(scope.parameters)
             inner = scope.enter(name, parameters=parameters, placement=placement)
-            outcome = await self.walk_branch(name, graph, inner, walker)
+            try:
+                outcome = await self.walk_branch(name, graph, inner, walker)
+            except KeyboardInterrupt as error:
+                return Outcome(error=error)
             if outcome.error is None:
                 ended[name] = changed(graph.sets, parameters, scope.parameters)
             return outcome

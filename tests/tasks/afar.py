@@ -237,3 +237,7 @@ class Multiplier:
 
     def __call__(self, x: int) -> int:
         return self.factor * x
+
+
+def environment(names: list[str]) -> dict[str, str | None]:
+    return {name: os.environ.get(name) for name in names}
