@@ -1,4 +1,4 @@
-"""A process that maps is killed amid its items, and another one does just those that are missing."""
+"""A process that maps is killed amid its items; another one does just those that are missing."""
 
 from __future__ import annotations
 
