@@ -6,7 +6,7 @@ import ast
 import random
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 from pydantic_core import from_json
 
@@ -102,15 +102,15 @@ def failed_paths(error: ExecutionFailedError) -> Iterator[str]:
     """The paths that the causes of a failure name, in their order."""
     cause = error.__cause__
     if isinstance(cause, BaseExceptionGroup):
-        yield from _noted(cause)  # pyright: ignore[reportUnknownArgumentType] -- of whatever
+        yield from _noted(cast("BaseException", cause))
     else:
         yield error.path
 
 
 def _noted(error: BaseException) -> Iterator[str]:
     if isinstance(error, BaseExceptionGroup):
-        for one in error.exceptions:  # pyright: ignore[reportUnknownVariableType] -- of whatever
-            yield from _noted(one)  # pyright: ignore[reportUnknownArgumentType]
+        for one in cast("BaseExceptionGroup[BaseException]", error).exceptions:
+            yield from _noted(one)
         return
     before = "It failed in step "
     [note] = [note for note in error.__notes__ if note.startswith(before)]

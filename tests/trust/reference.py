@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from tests.trust.nested import (
     INITIAL,
@@ -222,9 +222,10 @@ class Evaluation:
         source = {**known, **variables}[step.iterate_on]
         items = source.value
         if isinstance(items, dict):
-            items = [[*pair] for pair in items.items()]
+            items = [[*pair] for pair in cast("Mapping[str, object]", items).items()]
         if not isinstance(items, list | tuple):
             return {}, Failure.at(path)
+        items = cast("Sequence[object]", items)
         kind = "object" if source.kind == "object" else "json"
         limit = min(step.limit or 1_000, len(items) or 1)
         stops = step.on_error == "cancel"

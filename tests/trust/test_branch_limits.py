@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
@@ -45,7 +45,7 @@ class Meter:
         self.inside[key] -= 1
 
     @contextmanager
-    def one(self, key: str = "") -> Iterator[None]:
+    def one(self, key: str = "") -> Generator[None]:
         """One more, meanwhile."""
         self.enter(key)
         try:
@@ -186,9 +186,7 @@ def test_a_limit_holds_in_every_life_of_a_run(seeds: range):
     for seed in seeds:
         meter, work = Meter(), Work(seed)
 
-        branch = AsyncPythonTask(
-            function=counting(meter, work), name="work", returns=["out"]
-        ).as_pipeline()
+        step = AsyncPythonTask(function=counting(meter, work), name="work", returns=["out"])
         each = Map(
             name="each",
             branch=step.as_pipeline(),
