@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import suppress
 from typing import Any, Final, Literal
 
 from runnable.blocking import outlive
+from runnable.exceptions import StoreError
 from runnable.graph import Outcome
 from runnable.scope import Scope
 
@@ -73,7 +75,7 @@ class Branches:
         self._branches = branches
         self._limit = limit
         self._on_error = on_error
-        self._live: set[BranchTask] = set()
+        self._live: dict[BranchTask, None] = {}  # they are stopped in the order they began in
         self._all_begun = self._is_stopped = False
         self._over: asyncio.Future[None] = scope.run.loop.create_future()
         self._raised: BaseException | None = None
@@ -106,13 +108,13 @@ class Branches:
                 self._all_begun = True
                 break
             task = BranchTask(branch())
-            self._live.add(task)
+            self._live[task] = None
             task.add_done_callback(self._ended)
         if self._all_begun and not self._live and not self._over.done():
             self._over.set_result(None)
 
     def _ended(self, task: BranchTask) -> None:
-        self._live.discard(task)
+        self._live.pop(task, None)
         if task.cancelled():
             if not self._is_stopped:
                 self._raise(asyncio.CancelledError("a branch was cancelled"))
@@ -127,6 +129,10 @@ class Branches:
             if self._on_error == "cancel":
                 self._stop()
         self._begin_more()
+        if self._live:
+            # The others may go on for long, and say nothing.
+            with suppress(StoreError):  # whoever waits for the journal is told
+                self._scope.run.sink.commit()
 
     def _raise(self, error: BaseException) -> None:
         self._raised = self._raised or error
@@ -135,5 +141,5 @@ class Branches:
     def _stop(self) -> None:
         """Begin no more, and cancel those that run, each once."""
         self._is_stopped = self._all_begun = True
-        for task in self._live:
+        for task in [*self._live]:
             task.stop()

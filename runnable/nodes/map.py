@@ -179,6 +179,8 @@ class MapNode(CompositeNode):
 
     async def _reduced(self, reducer: Reducer, values: list[object], scope: Scope) -> object:
         """Call the reducer where a sync function belongs, as the current scope."""
+        if reducer.is_users_own and (waiting := scope.run.sink.commit()) is not None:
+            await waiting  # what it is given is durable, as it is before a step
         token = CURRENT.set(scope)
         try:
             if reducer.is_users_own:

@@ -11,7 +11,15 @@ from collections.abc import Callable, Iterator
 from contextlib import aclosing
 from typing import Any
 
-from runnable import AsyncPipeline, ExecutionFailedError, PythonTask, Stub, pickled
+from runnable import (
+    AsyncPipeline,
+    AsyncPythonTask,
+    ExecutionFailedError,
+    Map,
+    PythonTask,
+    Stub,
+    pickled,
+)
 
 MIB = 1024 * 1024
 
@@ -106,6 +114,24 @@ def steps(how: str, n: int) -> dict[str, int]:
     asyncio.run(run())
     early = asyncio.run(run())
     return {"grown": meter.peak() - early}
+
+
+def mapped(how: str, n: int) -> dict[str, int]:
+    """What a run takes that maps over so many small items, over what one of 100 has taken."""
+
+    async def add(item: int) -> int:
+        return item + 1
+
+    branch = AsyncPythonTask(function=add, name="add", returns=["more"]).as_pipeline()
+    each = Map(name="each", branch=branch, iterate_on="items", iterate_as="item")
+    pipeline = AsyncPipeline(steps=[each])
+    meter = Meter(how)
+    asyncio.run(pipeline.execute({"items": [*range(100)]}))
+    before = meter.begin()
+    run = asyncio.run(pipeline.execute({"items": [*range(n)]}))
+    grown = meter.peak() - before
+    assert run.parameters["more"] == [*range(1, n + 1)]
+    return {"grown": grown}
 
 
 class Values:

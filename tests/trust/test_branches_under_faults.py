@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from pathlib import Path
 
 import pytest
+from pydantic_core import from_json
 
 from runnable import (
     AsyncPipeline,
@@ -21,6 +25,7 @@ from runnable import (
     metric,
 )
 from runnable.parameters import MetricParameter
+from runnable.records import unpack
 from runnable.testing.faults import Fault
 from runnable.testing.simulation import simulate
 
@@ -107,3 +112,65 @@ def test_a_chunk_that_comes_after_an_append_has_failed_leaves_no_gap_in_the_jour
         # The simulation raises where a seq does not follow the one before it.
         found = simulate(pipeline, faults=[Fault("fail_before", write)])
         assert found.run.parameters == calm.run.parameters
+
+
+def test_what_a_branch_came_to_is_durable_while_another_goes_on_and_says_nothing():
+    ran: list[str] = []
+
+    async def work(item: int) -> int:
+        ran.append(f"{current().path} {current().attempt}")
+        await asyncio.sleep(item)
+        return item
+
+    branch = AsyncPythonTask(function=work, name="work", returns=["out"]).as_pipeline()
+    each = Map(name="each", branch=branch, iterate_on="items", iterate_as="item")
+    pipeline = Pipeline(steps=[each])
+    calm = simulate(pipeline, faults=(), parameters={"items": [0, 1, 2]})
+    # One commit for the start of all, one for the end of each, one for that of the run.
+    assert calm.writes == 2 + 2 + 1
+    ran.clear()
+    last = Fault("kill_before", calm.writes)
+    simulate(pipeline, faults=[last], parameters={"items": [0, 1, 2]})
+    assert ran[3:] == ["each.2.work 2"]
+
+
+async def test_what_the_items_came_to_is_told_before_a_reducer_is_called(own_folder: Path):
+    told = threading.Event()
+
+    async def work(item: int) -> int:
+        return item
+
+    def reduce(values: list[int]) -> int:
+        assert told.wait(30)
+        return sum(values)
+
+    branch = AsyncPythonTask(function=work, name="work", returns=["out"]).as_pipeline()
+    each = Map(name="each", branch=branch, iterate_on="items", iterate_as="item", reducer=reduce)
+    pipeline, completed = AsyncPipeline(steps=[each]), 0
+    async with aclosing(pipeline.execute_stream({"items": [1, 2]})) as events:
+        async for event in events:
+            completed += event.type == "task_completed"
+            if completed == 2:
+                told.set()
+    assert event.type == "pipeline_completed"
+
+
+def test_branches_are_cancelled_in_the_order_they_began_in():
+    """In any other, the same seed would not give the same journal."""
+
+    async def wait() -> None:
+        await asyncio.sleep(3600)
+
+    async def fail() -> None:
+        await asyncio.sleep(1)
+        raise ValueError("broken")
+
+    names = [f"b{number}" for number in range(20)]
+    branches = {
+        name: AsyncPythonTask(function=wait, name="work").as_pipeline() for name in names
+    } | {"last": AsyncPythonTask(function=fail, name="work").as_pipeline()}
+    step = Parallel(name="all", branches=branches, on_error="cancel")
+    run = simulate(Pipeline(steps=[step]), faults=())
+    events = [from_json(one.event) for one in unpack(run.journal, run.run.run_id)]
+    ended = [one["branch"] for one in events if one["type"] == "branch_completed"]
+    assert ended == ["last", *names]

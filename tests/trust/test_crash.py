@@ -3,23 +3,19 @@
 from __future__ import annotations
 
 import random
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from runnable.extensions.run_log_store.sqlite import SQLiteRunLogStore
-from runnable.extensions.run_log_store.sqlite_schema import PAGE_BYTES
 from runnable.testing.faults import Fault
 from runnable.testing.simulation import Simulation, simulate
 from tests.trust.pipelines import Made, make
+from tests.trust.torn import resume_from_each_cut
 
 PIPELINES, PIPELINES_IN_FULL = 12, 300
 TORN, TORN_IN_FULL = 3, 40
-WAL_HEADER, FRAME_HEADER = 32, 24
 
 
 @pytest.fixture(autouse=True)
@@ -82,20 +78,6 @@ def test_a_death_at_any_turn_of_the_loop_changes_nothing_of_the_result(full: boo
     assert turns[0] > 30
 
 
-def cuts(log: bytes) -> Iterator[int]:
-    """Where a write-ahead log may end when the machine stops: at, in and behind each commit."""
-    start = WAL_HEADER
-    size = FRAME_HEADER + PAGE_BYTES
-    yield 0
-    for end in range(WAL_HEADER + size, len(log) + 1, size):
-        is_commit = any(log[end - size + 4 : end - size + 8])
-        if is_commit:
-            yield start + (end - start) // 2  # in the midst of its frames
-            yield end - 1  # all but the last byte
-            yield end
-            start = end
-
-
 def test_a_commit_that_is_torn_anywhere_is_as_if_it_had_not_been(
     full: bool, tmp_path: Path
 ) -> None:
@@ -106,24 +88,9 @@ def test_a_commit_that_is_torn_anywhere_is_as_if_it_had_not_been(
     @given(st.integers(0, 2**32))
     def cut_everywhere(seed: int) -> None:
         made = make(random.Random(seed), most=4)
-        whole = tmp_path / f"whole-{seed}"
-        store = SQLiteRunLogStore(path=whole / "runs.db")
-        check(made, simulate(made.pipeline, seed, faults=(), store=store))
-        log = (whole / "runs.db-wal").read_bytes()
-        found = list(cuts(log))
-        assert found[-1] == len(log)
-        for number, cut in enumerate(found):
-            folder = tmp_path / f"cut-{seed}-{number}"
-            folder.mkdir(mode=0o700)
-            shutil.copy(whole / "runs.db", folder / "runs.db")
-            (folder / "runs.db").chmod(0o600)
-            (folder / "runs.db-wal").write_bytes(log[:cut])
-            torn = SQLiteRunLogStore(path=folder / "runs.db")
-            check(made, simulate(made.pipeline, seed, faults=(), store=torn))
-            torn.database.close()
-            shutil.rmtree(folder)
-            resumed[0] += 1
-        store.database.close()
+        resumed[0] += resume_from_each_cut(
+            made.pipeline, seed, tmp_path, lambda simulation: check(made, simulation)
+        )
 
     cut_everywhere()
     print(f"{resumed[0]} cuts")

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from runnable import AsyncPipeline, PythonTask
-from runnable.defaults import MIB, SPILL_BYTES
+from runnable.defaults import KIB, MIB, SPILL_BYTES
 from runnable.extensions.run_log_store.sqlite import SQLiteRunLogStore
 from runnable.kinds import CHUNKS, CONTROL_KINDS
 
@@ -66,6 +66,13 @@ def test_ten_thousand_steps_take_no_more_than_a_hundred(own_folder: Path, full: 
     # SQLite's own memory, and what malloc keeps, count for the kernel alone.
     limit = MIB if how == "traced" else FLAT
     assert measure("steps", how, 10_000 if full else 3_000)["grown"] <= limit
+
+
+@both_counts
+def test_a_map_takes_2_kib_an_item_at_most(each_store: str, how: str):
+    # What stands there for each of the 1,000 items that run at once is in it.
+    count = 10_000
+    assert measure("mapped", how, count)["grown"] <= 2 * KIB * count
 
 
 KINDS = ["text", "lines", "records", "returned", "accented", "rows", "octets"]
