@@ -177,6 +177,11 @@ class Journal:
                 return waiting
         return None if reader is None else reader.waiting()
 
+    def commit_soon(self) -> None:
+        """Have everything so far appended at the end of the loop's turn; nobody waits for it."""
+        if self.error is None and self.committed != self.seq:
+            self._writer.commit_soon(self)
+
     def fan_out(self, change: Literal[1, -1]) -> None:
         """Branches run beside each other from now on, or do so no more.
 
@@ -345,12 +350,16 @@ class Writer:
                 raise journal.error
             if journal.committed == journal.seq:
                 return None
-        self._dirty[journal] = None
-        if self._turn is None and self._thread_commit is None:
-            self._turn = self._loop.call_soon(self._flush)
+        self.commit_soon(journal)
         waiting: asyncio.Future[None] = self._loop.create_future()
         journal.waiting.append((journal.seq, waiting, for_step))
         return waiting
+
+    def commit_soon(self, journal: Journal) -> None:
+        """Append what waits of that journal at the end of the loop's turn."""
+        self._dirty[journal] = None
+        if self._turn is None and self._thread_commit is None:
+            self._turn = self._loop.call_soon(self._flush)
 
     def chunk_waits(self, journal: Journal, at: int, *, much: bool) -> None:
         """A chunk waits: commit now if the last commit is a while ago or much waits, else soon.

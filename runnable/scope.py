@@ -52,6 +52,10 @@ class Sink(Protocol):
         """`commit`, and room for the reader: what a step waits for before its call."""
         ...
 
+    def commit_soon(self) -> None:
+        """Make what was taken durable at the end of the loop's turn; nobody waits for it."""
+        ...
+
     def fan_out(self, change: Literal[1, -1]) -> None:
         """Branches run beside each other from now on, or do so no more: commits are shared."""
         ...
@@ -105,6 +109,11 @@ class CallbackSink:
     def commit_step(self) -> asyncio.Future[None] | None:
         """Commit what the other sink has, and wait for its reader."""
         return None if self._onward is None else self._onward.commit_step()
+
+    def commit_soon(self) -> None:
+        """Have the other sink commit."""
+        if self._onward is not None:
+            self._onward.commit_soon()
 
     def fan_out(self, change: Literal[1, -1]) -> None:
         """Tell the other sink."""

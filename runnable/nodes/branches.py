@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import suppress
 from typing import Any, Final, Literal
 
 from runnable.blocking import outlive
-from runnable.exceptions import StoreError
 from runnable.graph import Outcome
 from runnable.scope import Scope
 
@@ -129,10 +127,8 @@ class Branches:
             if self._on_error == "cancel":
                 self._stop()
         self._begin_more()
-        if self._live:
-            # The others may go on for long, and say nothing.
-            with suppress(StoreError):  # whoever waits for the journal is told
-                self._scope.run.sink.commit()
+        if self._live:  # the others may go on for long, and say nothing
+            self._scope.run.sink.commit_soon()
 
     def _raise(self, error: BaseException) -> None:
         self._raised = self._raised or error
