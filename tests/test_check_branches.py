@@ -72,6 +72,7 @@ def test_what_a_map_takes_items_from_is_read(annotation: Any):
     [
         (list[int], int, True),
         (list[int], dict, False),
+        (list[int] | None, dict, False),
         (tuple[str, ...], dict, False),
         (tuple[str, int], dict, False),
         (tuple[str, dict[str, int]], dict, None),
