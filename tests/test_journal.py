@@ -464,6 +464,7 @@ async def test_what_garbage_says_while_a_record_is_made_or_committed_finds_its_p
             yield str(number)
             if number % 7 == 0:
                 await asyncio.sleep(0.003)
+        gc.collect()  # those that were in use while the young were collected
 
     run_id = f"litter-{each_store}"
     pipeline = AsyncPipeline(
