@@ -324,7 +324,7 @@ async def test_a_cancelled_branch_goes_no_further_though_its_step_has_caught_tha
     async def later() -> None:
         ran.append(current().path)
 
-    branch = pipe(step(stubborn, "s", on_failure=one(later)), step(later, "later"))
+    branch = pipe(step(stubborn, "s", "x", on_failure=one(later)), step(later, "later"))
     inside = Loop(name="l", branch=branch, max_iterations=3, break_on="x", on_failure=one(later))
     for held in (branch, pipe(inside, step(later, "after"))):
         waiting.clear()
@@ -433,14 +433,14 @@ async def test_a_branch_that_exits_fails_as_a_step_does():
 async def test_a_keyboard_interrupt_in_a_branch_cancels_the_run_and_not_the_loop():
     cleaned: list[str] = []
 
-    async def on_loop() -> None:
+    async def on_loop() -> bool:
         raise KeyboardInterrupt
 
-    def in_thread() -> None:
+    def in_thread() -> bool:
         raise KeyboardInterrupt
 
-    nested = pipe(parallel("q", settings={"max_concurrency": 1}, s=one(in_thread)))
-    for number, bad in enumerate((one(on_loop), one(in_thread), nested)):
+    nested = pipe(parallel("q", settings={"max_concurrency": 1}, s=one(in_thread, "x")))
+    for number, bad in enumerate((one(on_loop, "x"), one(in_thread, "x"), nested)):
         waiting = asyncio.Event()
 
         async def other(waiting: asyncio.Event = waiting) -> None:

@@ -259,7 +259,7 @@ async def test_branch_events_tell_of_a_cancelled_sibling():
 
 async def test_the_group_nests_as_the_composites_do_and_each_error_names_its_step():
     def bad(word: str) -> Any:
-        def failing() -> None:
+        def failing() -> bool:
             raise LookupError(word)
 
         return failing
@@ -267,7 +267,7 @@ async def test_the_group_nests_as_the_composites_do_and_each_error_names_its_ste
     async def fine() -> None:
         """Nothing."""
 
-    inner = pipe(parallel("inner", x=one(bad("x")), y=one(bad("y")), z=one(fine)))
+    inner = pipe(parallel("inner", x=one(bad("x"), "never"), y=one(bad("y")), z=one(fine)))
     loop = Loop(name="l", branch=inner, max_iterations=2, break_on="never")
     group = await group_of(
         pipe(parallel("outer", a=pipe(loop), b=one(fine))), run_id="nested-failures"

@@ -29,7 +29,7 @@ def a_map(**fields: Any) -> Map:
 def a_loop(**fields: Any) -> Loop:
     settings: dict[str, Any] = {
         "name": "l",
-        "branch": LEAF,
+        "branch": one(lambda: True, "done"),
         "max_iterations": 1,
         "break_on": "done",
     }
