@@ -59,9 +59,10 @@ class Case:
     def is_sound(self) -> bool:
         """Whether it can be built; a step that cannot work is refused, even one not come to."""
         try:
-            return self.pipeline is not None
+            _ = self.pipeline
         except CheckError:
             return False
+        return True
 
     @cached_property
     def pipeline(self) -> Pipeline | AsyncPipeline:
