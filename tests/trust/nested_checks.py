@@ -12,6 +12,7 @@ from pydantic_core import from_json
 
 from runnable import AsyncPipeline, ExecutionFailedError, Pipeline
 from runnable.defaults import RUNNING
+from runnable.exceptions import CheckError
 from runnable.kinds import CHUNKS
 from runnable.records import Record
 from runnable.runlog import RunLog, fold
@@ -40,7 +41,7 @@ class Case:
         randomness = random.Random(f"nested {seed}")
         while True:
             case = cls(make(randomness))
-            if FEWEST <= case.size <= MOST:
+            if FEWEST <= case.size <= MOST and case.is_sound:
                 return case
 
     @cached_property
@@ -53,6 +54,15 @@ class Case:
         """How many steps it comes to."""
         paths = self.reference.paths
         return len({*paths.certain, *paths.open})
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether it can be built; a step that cannot work is refused, even one not come to."""
+        try:
+            _ = self.pipeline
+        except CheckError:
+            return False
+        return True
 
     @cached_property
     def pipeline(self) -> Pipeline | AsyncPipeline:

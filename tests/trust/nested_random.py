@@ -26,15 +26,8 @@ from tests.trust.nested import (
 )
 
 SHAPES: tuple[Shape, ...] = (
-    "number",
-    "items",
-    "rows",
-    "text",
-    "way",
-    "flag",
-    "object",
-    "objects",
-    "metric",
+    *("number", "number", "number", "text", "text"),  # few names, which branches set alike
+    *("items", "rows", "way", "flag", "object", "objects", "metric"),
 )
 SORTS: tuple[Sort, ...] = (
     "async",
@@ -88,7 +81,7 @@ class Maker:
             return self.task(number, variables)
         makers = (self._parallel, self._map, self._map, self._loop, self._conditional)
         step = self.random.choice(makers)(depth, number, variables)
-        if self._seldom(0.15):
+        if self._seldom(0.3):
             step.on_failure = self.plan(0, variables=variables)
         return step
 
@@ -108,7 +101,7 @@ class Maker:
         if self._seldom(0.15) or task.sort == "late":
             task.flaky = self.random.randint(1, 2)
             task.backoff = self.random.choice((0.0, 60.0))
-        if self._seldom(0.12):
+        if self._seldom(0.15):
             task.fails_of = self.random.choice((5, 3, 2, 1))
             if self._seldom(0.4):
                 task.on_failure = self.plan(0, variables=variables)
@@ -124,7 +117,7 @@ class Maker:
             shape: Shape = "text" if sort == "stream" else "items"
             return (Given(self.random.choice(NAMES[shape]), shape),)
         found: dict[str, Given] = {}
-        for _ in range(self.random.choice((1, 1, 1, 2, 0))):
+        for _ in range(self.random.choice((1, 1, 2, 2, 0))):
             shape = self.random.choice(SHAPES)
             given = Given(self.random.choice(NAMES[shape]), shape)
             found[given.name] = given
