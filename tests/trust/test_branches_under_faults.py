@@ -174,3 +174,28 @@ def test_branches_are_cancelled_in_the_order_they_began_in():
     events = [from_json(one.event) for one in unpack(run.journal, run.run.run_id)]
     ended = [one["branch"] for one in events if one["type"] == "branch_completed"]
     assert ended == ["last", *names]
+
+
+def test_a_step_that_fails_of_a_value_and_is_rescued_around_it_is_rescued_after_a_resume_too():
+    def rescue() -> str:
+        return "rescued"
+
+    def seven():  # of no annotated type
+        return 7
+
+    each = Map(
+        name="each",
+        branch=PythonTask(function=lambda item: item, name="work", returns=["out"]).as_pipeline(),
+        iterate_on="items",
+        iterate_as="item",
+    )
+    rescued = PythonTask(function=rescue, name="rescue", returns=["out"]).as_pipeline()
+    later = PythonTask(function=lambda: None, name="later")
+    branch = Pipeline(steps=[later, each])
+    around = Parallel(name="around", branches={"a": branch}, on_failure=rescued)
+    pipeline = Pipeline(steps=[PythonTask(function=seven, name="make", returns=["items"]), around])
+    calm = simulate(pipeline, faults=())
+    assert calm.run.parameters == {"items": 7, "out": "rescued"}
+    for write in range(1, calm.writes + 1):
+        found = simulate(pipeline, faults=[Fault("kill_after", write)])
+        assert found.run.parameters == calm.run.parameters
