@@ -189,7 +189,9 @@ def _names_branches(node: ConditionalNode, giver: Giver) -> Iterator[tuple[str, 
     what = f"chooses its branch by {node.parameter}, the text of which is a branch's name"
     wrong = [*_held_to(_NAMES, what, "never names one", "may not name one", giver)]
     if wrong or giver.kind == "object":
-        yield from wrong
+        # Whatever names no branch goes to the default.
+        mild = node.default is not None
+        yield from (("warning" if mild else severity, message) for severity, message in wrong)
         return
     values = values_named(giver.annotation)
     if values is None:

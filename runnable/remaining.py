@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 def misfits(graph: Graph, history: RunLog) -> list[str]:
     """What steps that run after a resume cannot read of what is stored, a phrase each.
 
+    Only of those that surely run, and whose failure nothing makes good: others may end as they
+    would have without the resume.
+
     Args:
         graph: One whose structure is right.
         history: What the earlier lives of the run did, attached to where its values are.
@@ -101,10 +104,11 @@ class _Reader:
             branch = f"{here}.{defaults.ON_FAILURE}"
             if branch in branches:  # it takes the place of the rest
                 return node.on_failure is not None and self.walk(node.on_failure, view, branch)
-            is_complete = False
+            is_complete, before = False, len(self.found)
             self._look_at(node, view, here)
-            if node.on_failure is not None:
-                self.walk(node.on_failure, view.inner(), branch)
+            if node.on_failure is not None and len(self.found) > before:
+                del self.found[before:]  # it fails there, and the branch takes the rest's place
+                return False
             view.parameters.update((name, None) for name in node.sets())
         return is_complete
 
@@ -124,17 +128,17 @@ class _Reader:
                 self._look_at_task(node, view, path)
 
     def _chosen(self, node: ConditionalNode, view: _View) -> Iterable[tuple[str, Graph]]:
-        """The branch that the stored value names; all, if it is not known yet."""
+        """The branch that the stored value names; none, if it is not known yet."""
         graphs = dict(node.branches)
         if node.default is not None:
             graphs[node.default_name] = node.default
         value = view.get(node.parameter)
         if value is None:
-            return graphs.items()
+            return []
         try:
             plain = value.parameter(node.parameter, self._history).get_value()
         except UnpickleError:
-            return graphs.items()
+            return []
         names = [str(plain), str(plain).lower()] if isinstance(plain, bool) else [str(plain)]
         chosen = next((name for name in names if name in node.branches), node.default_name)
         return [(chosen, graphs[chosen])] if chosen in graphs else []
