@@ -41,6 +41,8 @@ def test_the_parameter_of_a_conditional_must_come_from_somewhere():
 def test_values_that_name_no_branch_are_an_error(annotation: Any):
     ((path, message),) = errors_of(make("kind", annotation), route(a=(Stub(name="s"),)))
     assert (path, message.endswith("never names one")) == ("route", True)
+    branched = route(Stub(name="other"), a=(Stub(name="s"),))
+    assert ("route", message) in warnings_of(make("kind", annotation), branched)  # the default runs
 
 
 class Colour(Enum):
