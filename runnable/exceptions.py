@@ -610,7 +610,8 @@ class StoredValuesError(RunError, ValueError):
         self.misfits: tuple[str, ...] = tuple(misfits)
         super().__init__(
             f"Run {run_id!r} cannot go on, because stored values do not fit the steps that would "
-            f"read them: {listed(misfits, '; ')}. Mend the annotations, or start a new run."
+            f"read them: {listed(misfits, '; ')}. Mend the annotations, start a new run, or let "
+            f"those steps fail with force=True."
         )
 
 

@@ -184,16 +184,20 @@ class Opening(NamedTuple):
                 f"({VERSION}) does not know; version {history.version or 'unknown'} wrote it",
                 "Resume it with that version.",
             )
-        changed = changes(history.structure, graph.structure)
-        if changed and not self.force:
-            raise GraphChangedError(run_id, changed)
         if not self.force:
-            for path, times in history.idle_resumes.items():
-                if times >= defaults.MAX_RESUMES_IN_PLACE:
-                    raise RunStuckError(run_id, path, times)
+            self._check_sensible(history, graph)
+        self._warn_of_differences(history, graph)
+
+    def _check_sensible(self, history: RunLog, graph: Graph) -> None:
+        """What can be gone past with `force`."""
+        run_id = history.run_id
+        if changed := changes(history.structure, graph.structure):
+            raise GraphChangedError(run_id, changed)
+        for path, times in history.idle_resumes.items():
+            if times >= defaults.MAX_RESUMES_IN_PLACE:
+                raise RunStuckError(run_id, path, times)
         if wrong := misfits(graph, history):
             raise StoredValuesError(run_id, wrong)
-        self._warn_of_differences(history, graph)
 
     def _warn_of_differences(self, history: RunLog, graph: Graph) -> None:
         run_id, before = history.run_id, history.digests

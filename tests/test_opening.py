@@ -18,6 +18,7 @@ from pydantic import JsonValue
 from runnable import (
     AsyncPipeline,
     AsyncPythonTask,
+    BindingError,
     ExecutionFailedError,
     GraphChangedError,
     JournalCorruptError,
@@ -406,6 +407,10 @@ def test_stored_values_that_a_remaining_step_cannot_read_are_all_listed_before_i
     assert len(raised.value.misfits) == 2
     assert "step 'use'" in str(raised.value)
     assert calls == []
+    with pytest.raises(ExecutionFailedError) as failed:
+        changed.execute(resume=run_id, force=True)
+    assert failed.value.path == "use"
+    assert isinstance(failed.value.__cause__, BindingError)
 
 
 def test_a_run_that_died_ten_times_in_one_step_needs_force(open_store: Store):

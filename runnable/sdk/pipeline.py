@@ -45,7 +45,7 @@ class RunOptions(TypedDict, total=False):
     resume: str
     """The id of a run to go on with: what it completed is not run again."""
     force: bool
-    """Resume although the pipeline has changed."""
+    """Resume although the pipeline has changed, or stored values do not fit its steps."""
     log_level: str
     """The level from which log records of tasks are captured; `WARNING` if left out."""
 
