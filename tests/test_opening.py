@@ -18,7 +18,6 @@ from pydantic import JsonValue
 from runnable import (
     AsyncPipeline,
     AsyncPythonTask,
-    BindingError,
     ExecutionFailedError,
     GraphChangedError,
     JournalCorruptError,
@@ -34,6 +33,7 @@ from runnable import (
 )
 from runnable.clock import Clock
 from runnable.exceptions import (
+    BindingError,
     InvalidNameError,
     MissingSecretError,
     RunStuckError,
