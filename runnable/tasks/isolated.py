@@ -16,7 +16,7 @@ from runnable.exceptions import (
     UnsendableError,
     first_line,
 )
-from runnable.processes import PLACES, TERM_SECONDS, Child
+from runnable.processes import TERM_SECONDS, Child
 from runnable.tasks.environment import environment_of
 
 if TYPE_CHECKING:
@@ -156,37 +156,43 @@ def _culprit(arguments: Bound) -> str:
     return "Its function"
 
 
-async def call_in_process(
-    call: bytes, scope: Scope, gathered: Gathered, secrets: Collection[str]
-) -> object:
+async def start_process(scope: Scope, secrets: Collection[str]) -> Child:
+    """Start the process of an attempt, which waits for its call.
+
+    Args:
+        scope: The attempt's.
+        secrets: The names of the step's own secrets.
+    """
+    return await Child.start(CHILD, environment_of(scope, secrets, parameters=False))
+
+
+async def call_in_process(child: Child, call: bytes, scope: Scope, gathered: Gathered) -> object:
     """Have a process of its own call a function, and give back what it returned.
 
     It is ended, with its children, before this returns or raises, and so when the attempt times
     out or is cancelled.
 
     Args:
+        child: What `start_process` gave.
         call: What `packed` gave.
         scope: The attempt's, which gets what the function prints, logs and emits.
         gathered: Takes what it yields; given back if it was a stream.
-        secrets: The names of the step's own secrets.
 
     Raises:
         ProcessDiedError: If the process ended before.
         UnsendableError: If what comes back cannot be made again here.
     """
-    async with PLACES.here():
-        child = await Child.start(CHILD, environment_of(scope, secrets, parameters=False))
-        patience = 0.0
-        try:
-            await child.send(call)
-            kind, body = await _to_its_answer(child, scope, gathered)
-            patience = TERM_SECONDS
-            return gathered if kind == STREAMED else _answer(kind, body)
-        except GeneratorExit:  # the loop is gone
-            child.kill()
-            raise
-        finally:
-            await child.end(patience)
+    patience = 0.0
+    try:
+        await child.send(call)
+        kind, body = await _to_its_answer(child, scope, gathered)
+        patience = TERM_SECONDS
+        return gathered if kind == STREAMED else _answer(kind, body)
+    except GeneratorExit:  # the loop is gone
+        child.kill()
+        raise
+    finally:
+        await child.end(patience)
 
 
 async def _to_its_answer(child: Child, scope: Scope, gathered: Gathered) -> tuple[bytes, bytes]:
@@ -236,4 +242,4 @@ def _loaded(what: str, data: bytes) -> Any:
         raise UnsendableError(what, problem) from problem
 
 
-__all__ = ["Call", "Sort", "Unsent", "call_in_process", "packed", "unimportable"]
+__all__ = ["Call", "Sort", "Unsent", "call_in_process", "packed", "start_process", "unimportable"]
