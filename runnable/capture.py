@@ -175,10 +175,10 @@ class Router:
 class Nowhere:
     """Stands for the terminal where there is none."""
 
-    display = anywhere = None
-
     def __init__(self, stream: Stream) -> None:
         self.stream: Stream = stream
+        self.display: Display | None = None
+        self.anywhere: Display | None = None
 
     def echo(self, text: str) -> None:
         """Show it to nobody."""

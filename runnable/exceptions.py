@@ -494,7 +494,7 @@ class VariableError(StepError, ValueError):
         )
 
 
-class Interrupted(StepError):  # noqa: N818 -- the word that `error_type` has for it
+class Interrupted(StepError):
     """A step with `on_interrupted="fail"` was running when its process died; it is not run again.
 
     What it has done until then is not known. Once that was looked after, a further resume runs it.

@@ -183,7 +183,7 @@ class BaseTaskType(TaskSettings, ABC):
         """An attempt with a process of its own, which does not outlive it."""
         async with PLACES.here():
             try:
-                return await self._attempt(scope)
+                return await self._attempt(scope, with_child=True)
             except GeneratorExit:  # the loop is gone
                 if scope.child is not None:
                     scope.child.kill()
@@ -198,7 +198,7 @@ class BaseTaskType(TaskSettings, ABC):
         identity = await child.identity()
         return b'{"child":%b}' % to_json(identity._asdict())
 
-    async def _attempt(self, scope: Scope) -> Attempt:
+    async def _attempt(self, scope: Scope, *, with_child: bool = False) -> Attempt:
         run = scope.run
         sink, masker = run.sink, run.masker
         began = run.clock.monotonic()
@@ -208,7 +208,7 @@ class BaseTaskType(TaskSettings, ABC):
             inputs = arguments.used
             shown = previews(inputs, masker)
             voids = b"true" if scope.voids_chunks else b"false"
-            values = await self._start_child(scope) if self.has_child(scope) else b"null"
+            values = await self._start_child(scope) if with_child else b"null"
             rest = b',"inputs":%b,"voids_chunks":%b' % (shown, voids)
             scope.record("task_started", rest, values)
         except Exception as error:
