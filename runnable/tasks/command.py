@@ -77,6 +77,7 @@ class Command(Leader):
             for _ in range(3):
                 opened += os.pipe()
             held, gate, stdout, its_stdout, stderr, its_stderr = opened
+            os.set_blocking(gate, False)
             file = _nameless_file() if returns else -1
             if returns:
                 opened.append(file)
