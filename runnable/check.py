@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections import ChainMap
-from collections.abc import Collection, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 from weakref import WeakKeyDictionary
@@ -145,6 +145,8 @@ class _Checker:
                 self._add(severity, here, facts, message)
             for argument in facts.needs:
                 self._look_at(argument, here, facts, layer)
+            if facts.objects is not None:
+                self._object(facts.objects, here, facts, layer)
             if facts.takes_rest:
                 layer.read_all()
             if node.on_failure is not None:
@@ -154,6 +156,17 @@ class _Checker:
                 self._take(_Giver(given, here, facts, layer.unread), layer, is_last=is_last)
         for giver in layer.unread.values():
             self._nobody_reads(giver)
+
+    def _object(
+        self,
+        objects: Callable[[Given], tuple[str, str] | None],
+        path: str,
+        facts: Facts,
+        layer: _Layer,
+    ) -> None:
+        for giver in layer.known.values():
+            if (said := objects(giver.given)) is not None:
+                self._add(said[0], path, facts, said[1])
 
     def _look_at(self, argument: Argument, path: str, facts: Facts, layer: _Layer) -> None:
         giver = layer.known.get(argument.name)

@@ -461,9 +461,9 @@ class ShellError(StepError):
         self.last_lines: tuple[str, ...] = tuple(last_lines)
         text = f"The command of step {step!r} {told}"
         if self.last_lines:
-            last = shortened(self.last_lines[-1].strip())[1:-1]
-            shown = "\n  ".join(self.last_lines)
-            text += f": {last}\nThe last that it wrote:\n  {shown}"
+            text += f": {shortened(self.last_lines[-1].strip())[1:-1]}"
+            if len(self.last_lines) > 1:
+                text += "\n  ".join(["\nThe last that it wrote:", *self.last_lines])
         super().__init__(text if self.last_lines else f"{text}, and wrote nothing.")
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import tempfile
 from asyncio.subprocess import Process
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -157,6 +156,8 @@ def _nameless_file() -> int:
     """A file that is gone with the last who has it open."""
     if hasattr(os, "memfd_create"):
         return os.memfd_create("returns")
+    import tempfile
+
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
 
