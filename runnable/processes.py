@@ -8,6 +8,7 @@ the socket as long as it lives, and kills its group when that closes: it outlive
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import pickle
 import select
@@ -26,6 +27,7 @@ from weakref import WeakKeyDictionary
 from runnable.blocking import Workers, outlive
 from runnable.exceptions import DefinitionError
 from runnable.proc import ProcessIdentity, boot_id, members_of, was_given
+from runnable.signals import SIGNALS
 
 TERM_SECONDS: Final = 5.0
 """From TERM to KILL; also how long a child may take to end by itself once it has answered."""
@@ -56,6 +58,7 @@ class Leader:
         self._loop = asyncio.get_running_loop()
         self._exited = asyncio.ensure_future(process.wait())
         self._is_over = False
+        GROUPS.live.add(self.pid)
 
     async def identity(self) -> ProcessIdentity:
         """What tells it apart from a later process of the same pid."""
@@ -100,6 +103,7 @@ class Leader:
                 self._signal(signal.SIGKILL)
             await asyncio.wait([self._exited], timeout=TERM_SECONDS)
         self._is_over = True
+        GROUPS.live.discard(self.pid)
         self.close()
 
     def _signal(self, number: int) -> bool:
@@ -111,6 +115,7 @@ class Leader:
         if not self._is_over:
             self._is_over = True
             self._signal(signal.SIGKILL)
+            GROUPS.live.discard(self.pid)
             self.close()
 
     def close(self) -> None:
@@ -309,11 +314,28 @@ class Places:
         return places
 
 
+class Groups:
+    """The process groups that this process has started, which are not to outlive it."""
+
+    def __init__(self) -> None:
+        self.live: set[int] = set()
+
+    def kill(self) -> None:
+        """Kill what is left of them: this process ends without having waited for it."""
+        for group in tuple(self.live):
+            signal_group(group, signal.SIGKILL)
+
+
+GROUPS: Final = Groups()
+"""Those of this process."""
+SIGNALS.kill_children = GROUPS.kill
+atexit.register(GROUPS.kill)
 CHILDREN: Final = Workers("runnable-children", 16)
 """The threads that wait for what children leave behind."""
 PLACES: Final = Places(64)
 """Those of this process."""
 
+os.register_at_fork(after_in_child=GROUPS.live.clear)
 os.register_at_fork(after_in_child=CHILDREN._forget)  # pyright: ignore[reportPrivateUsage]
 
 

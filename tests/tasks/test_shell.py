@@ -166,6 +166,15 @@ def test_it_gets_its_own_secrets_alone_and_they_are_masked_in_what_it_writes(
     assert "ended with exit status 3: c *****" in repr(error)
 
 
+def test_a_secret_is_in_no_argument_of_its_processes(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MINE", "swordfish-1")
+    command = """
+    case "$(tr '\\0' ' ' < /proc/$$/cmdline)" in *"$MINE"*) found=yes;; *) found=no;; esac
+    """
+    run = Pipeline(steps=[step(command, "found", secrets=["MINE"])]).execute({"x": "y"})
+    assert run.parameters["found"] == "no"
+
+
 def test_a_secret_that_it_returns_is_an_error(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("MINE", "swordfish-1")
     assert type(failure_of("x=$MINE", "x", secrets=["MINE"])) is SecretLeakError

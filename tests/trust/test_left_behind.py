@@ -133,6 +133,28 @@ def test_the_error_of_an_interrupted_step_is_the_cause_of_the_runs_failure(
     assert type(raised.value.__cause__) is Interrupted
 
 
+def test_a_driver_that_is_interrupted_twice_leaves_no_command_behind(own_folder: Path):
+    driver = subprocess.Popen(
+        [sys.executable, str(program.__file__), str(own_folder), "stubborn"],
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for((own_folder / "begun").exists)
+        child = int((own_folder / "pids").read_text())
+        grandchild = int((own_folder / "begun").read_text())
+        began = time.monotonic()
+        while driver.poll() is None:
+            driver.send_signal(signal.SIGINT)
+            time.sleep(0.1)
+            assert time.monotonic() < began + PATIENCE
+        assert driver.returncode == -signal.SIGINT
+        wait_for(lambda: process_start(child) == process_start(grandchild) == "")
+    finally:
+        driver.kill()
+        driver.wait()
+
+
 def test_a_process_that_got_the_pid_since_is_let_be(own_folder: Path):
     other = subprocess.Popen(["sleep", "1000"], start_new_session=True)
     try:
