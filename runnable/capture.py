@@ -20,7 +20,7 @@ from contextlib import suppress
 from threading import Lock, get_ident
 from typing import Any, BinaryIO, Final, TextIO, cast
 
-from runnable.lines import Capture, split
+from runnable.lines import Capture, Line, split
 from runnable.loggers import Display, LoggerTap, Sink, Stream, nowhere
 
 _RETIRED: Final = 16
@@ -29,6 +29,8 @@ _RETIRED: Final = 16
 `print` does not hold on to the stream that it writes to: one that another thread writes to just
 then must not vanish.
 """
+_OF_CHILD: Final = -1
+"""Stands for a thread, of which none has that number."""
 
 
 class Router:
@@ -146,6 +148,20 @@ class Router:
         """Put a line into the log of a sink, within its limit."""
         self.capture_of(sink).log(sink, stream, text)
 
+    def take(self, sink: Sink, stream: Stream, data: bytes) -> None:
+        """Take what a child process of a sink has written to one of its streams."""
+        line = self._line_of_child(sink, stream)
+        if line.takes(line.decoded(data)):
+            self.apart(line.give, sink)
+
+    def settle(self, sink: Sink, stream: Stream) -> None:
+        """A child process has written a part of a line, and nothing since."""
+        self.apart(self._line_of_child(sink, stream).settle, sink)
+
+    def _line_of_child(self, sink: Sink, stream: Stream) -> Line:
+        terminal = next((one for one in self._stand_ins if one.stream == stream), Nowhere(stream))
+        return self.capture_of(sink).line(terminal, _OF_CHILD)
+
     def capture_of(self, sink: Sink) -> Capture:
         """What is kept for a sink as long as it lives."""
         key = id(sink)
@@ -154,6 +170,18 @@ class Router:
             gone = weakref.ref(sink, lambda _: self.captures.pop(key, None))
             capture = self.captures.setdefault(key, Capture(gone))
         return capture
+
+
+class Nowhere:
+    """Stands for the terminal where there is none."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream: Stream = stream
+        self.display: Display | None = None
+        self.anywhere: Display | None = None
+
+    def echo(self, text: str) -> None:
+        """Show it to nobody."""
 
 
 class _StandIn:

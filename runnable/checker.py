@@ -13,7 +13,7 @@ from runnable.findings import Finding
 from runnable.fitting import Fit, fit, fit_pickled
 from runnable.graph import FAIL, Graph
 from runnable.known import Giver, Layer, Use
-from runnable.wiring import Facts, facts_of
+from runnable.wiring import Facts, Given, facts_of
 
 if TYPE_CHECKING:
     from runnable.binding import Argument
@@ -61,6 +61,8 @@ class Checker:
             self.add(severity, path, facts.location, message)
         for argument in facts.needs:
             self._read_argument(argument, path, facts, layer)
+        if facts.objects is not None:
+            self._object(facts, path, layer)
         if facts.takes_rest:
             layer.read_all()
         location = facts.location
@@ -74,6 +76,16 @@ class Checker:
         for giver in given:
             for lost in layer.take(giver, is_last=is_last):
                 self._nobody_reads(lost)
+
+    def _object(self, facts: Facts, path: str, layer: Layer) -> None:
+        """What a step has against names that earlier steps give, whether it reads them or not."""
+        for name in layer.names():
+            giver, _ = layer.find(name)
+            if giver is None or facts.objects is None:
+                continue
+            said = facts.objects(Given(name, giver.kind, giver.annotation))
+            if said is not None:
+                self.add(said[0], path, facts.location, said[1])
 
     def _walk_on_failure(self, graph: Graph, path: str, layer: Layer) -> None:
         """It knows what its step knew, and takes the place of the rest of the graph."""

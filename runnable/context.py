@@ -27,9 +27,11 @@ from runnable.exceptions import (
 from runnable.failing import cut
 from runnable.graph import Outcome
 from runnable.journal import Item, Journal, Writer
+from runnable.leftover import left_of
 from runnable.masking import Masker
 from runnable.opening import Opened, Opening
 from runnable.outputs import previews
+from runnable.processes import CHILDREN, end_left
 from runnable.reading import OnDisconnect, Reading
 from runnable.runlog import RunLog
 from runnable.scope import CURRENT, Placement, Run, Scope
@@ -238,6 +240,7 @@ class AsyncPipelineContext:
         try:
             if (self._task is not None and self._task.begins_cancelled()) or self._run.cancelled:
                 raise asyncio.CancelledError(self._run.cancelled)
+            await self._end_left()
             with WAKING.by_signals(), WATCH.over(self._run):
                 self._outcome = await Engine(executor).walk(self.dag, scope)
             self._record_end(self._outcome, scope)
@@ -257,6 +260,13 @@ class AsyncPipelineContext:
         finally:
             ROUTER.leave()
             await self._close()
+
+    async def _end_left(self) -> None:
+        """Have the processes ended that a dead owner of the run has left behind."""
+        history = self._opened.history
+        left = [] if history is None else left_of(history)
+        if left:
+            await CHILDREN.call(lambda: end_left(left)).result()
 
     def _record_end(self, outcome: Outcome, scope: Scope) -> None:
         journal, masker = self._journal, self._run.masker

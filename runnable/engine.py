@@ -57,6 +57,10 @@ class Engine:
             known = self._known(step, scope)
             if known is not None:
                 return known
+            if step.status == defaults.INTERRUPTED and isinstance(node, TaskNode):
+                failed = node.interrupted(scope, step.last_attempt)
+                if failed is not None:
+                    return failed
         return await node.execute(scope, self)
 
     def recall(self, graph: Graph, scope: Scope) -> Mapping[str, Parameter] | None:

@@ -24,6 +24,10 @@ RunnableError
 │   ├── StepTimeoutError (TimeoutError) an attempt that took longer than its `timeout`
 │   ├── ThreadsHeldError                all worker threads go on with functions that were left
 │   ├── ProcessDiedError                the process of a step ended before its function did
+│   ├── ShellError                      a command that ended with another exit status than 0
+│   ├── ShellReturnsError (ValueError)  variables in `returns` that a command has not set so
+│   ├── VariableError (ValueError)      a parameter that a command reads and no variable can hold
+│   ├── Interrupted                     a step that is not to run again was found interrupted
 │   ├── ItemsError (ValueError)         a map's parameter holds nothing that has items
 │   ├── BreakError (ValueError)         a loop's parameter does not say whether it is over
 │   ├── NoBranchError (ValueError)      a conditional has no branch for its parameter's value
@@ -422,25 +426,86 @@ class ProcessDiedError(StepError):
     """
 
     def __init__(self, step: str, returncode: int | None, *, started: bool = True) -> None:
-        import signal
-
         self.step = step
-        exited = returncode is not None and returncode >= 0
-        self.exit_status: int | None = returncode if exited else None
-        self.signal: str | None = None
-        told = "ended, and nobody knows how"
-        if returncode is not None and returncode < 0:
-            try:
-                self.signal = signal.Signals(-returncode).name
-            except ValueError:
-                self.signal = f"signal {-returncode}"
-            told = f"was killed by {self.signal}"
-            if -returncode == signal.SIGKILL:
-                told += ", as the system does when memory runs out"
-        elif returncode is not None:
-            told = f"ended with exit status {returncode}"
+        self.exit_status, self.signal, told = _fate(returncode)
         before = "its function returned" if started else "its function was called"
         super().__init__(f"The process of step {step!r} {told}, before {before}.")
+
+
+def _fate(returncode: int | None) -> tuple[int | None, str | None, str]:
+    """The exit status of a process, or the name of what killed it; and the same in words."""
+    import signal
+
+    if returncode is None:
+        return None, None, "ended, and nobody knows how"
+    if returncode >= 0:
+        return returncode, None, f"ended with exit status {returncode}"
+    try:
+        name = signal.Signals(-returncode).name
+    except ValueError:
+        name = f"signal {-returncode}"
+    because = ", as the system does when memory runs out" if name == "SIGKILL" else ""
+    return None, name, f"was killed by {name}{because}"
+
+
+class ShellError(StepError):
+    """The command of a `ShellTask` ended with another exit status than 0, or was killed.
+
+    `exit_status` is what it ended with, `signal` the name of what killed it; one of them is None.
+    `last_lines` are the last that it wrote to stderr, or to stdout if it wrote nothing there.
+    """
+
+    def __init__(self, step: str, returncode: int | None, last_lines: Sequence[str] = ()) -> None:
+        self.step = step
+        self.exit_status, self.signal, told = _fate(returncode)
+        self.last_lines: tuple[str, ...] = tuple(last_lines)
+        text = f"The command of step {step!r} {told}"
+        if self.last_lines:
+            text += f": {shortened(self.last_lines[-1].strip())[1:-1]}"
+            if len(self.last_lines) > 1:
+                text += "\n  ".join(["\nThe last that it wrote:", *self.last_lines])
+        super().__init__(text if self.last_lines else f"{text}, and wrote nothing.")
+
+
+class ShellReturnsError(StepError, ValueError):
+    """A command has not set a variable of its `returns`, or to what cannot be kept."""
+
+    def __init__(self, step: str, names: Sequence[str], reason: str, advice: str) -> None:
+        self.step = step
+        self.names: tuple[str, ...] = tuple(names)
+        self.reason = reason
+        which = "the variable" if len(self.names) == 1 else "the variables"
+        super().__init__(
+            f"The command of step {step!r} returns {which} {listed(self.names)}, {reason}. {advice}"
+        )
+
+
+class VariableError(StepError, ValueError):
+    """A command reads a parameter that no variable of the environment can hold."""
+
+    def __init__(self, step: str, name: str, reason: str) -> None:
+        self.step = step
+        self.name = name
+        self.reason = reason
+        super().__init__(
+            f"The command of step {step!r} reads ${name}, and the parameter {name!r} cannot be a "
+            f"variable of its environment: {reason}. Write it to a file in an earlier step, and "
+            f"hand on the file's path."
+        )
+
+
+class Interrupted(StepError):
+    """A step with `on_interrupted="fail"` was running when its process died; it is not run again.
+
+    What it has done until then is not known. Once that was looked after, a further resume runs it.
+    """
+
+    def __init__(self, step: str) -> None:
+        self.step = step
+        super().__init__(
+            f"Step {step!r} was running when the process of its run died, and its on_interrupted "
+            f"is 'fail', so it is not run again. See what it has done; another resume runs it."
+        )
 
 
 class ItemsError(StepError, ValueError):

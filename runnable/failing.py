@@ -6,7 +6,7 @@ import traceback
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from runnable.exceptions import ProcessTraceback, first_line
+from runnable.exceptions import ProcessTraceback, ShellError, ShellReturnsError, first_line
 
 if TYPE_CHECKING:
     pass
@@ -22,7 +22,8 @@ def users_own(trace: TracebackType | None) -> TracebackType | None:
 
 def show_users_own(error: BaseException) -> None:
     """Let the traceback begin with the user's first frame, which may be in another process."""
-    afar = isinstance(error.__cause__, ProcessTraceback)
+    afar = isinstance(error, ShellError | ShellReturnsError)
+    afar = afar or isinstance(error.__cause__, ProcessTraceback)
     # Not by assignment, which a frozen dataclass refuses.
     BaseException.with_traceback(error, None if afar else users_own(error.__traceback__))
 

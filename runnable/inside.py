@@ -14,6 +14,11 @@ from runnable.loggers import task_logger
 from runnable.scope import CURRENT, Scope
 
 
+def idempotency_key(run_id: str, path: str) -> str:
+    """The key of a step of a run."""
+    return hashlib.sha256(f"{run_id}\n{path}".encode()).hexdigest()[:32]
+
+
 class Emission:
     """A chunk that was sent; awaiting it waits for a slow reader."""
 
@@ -58,7 +63,7 @@ class Current:
     @property
     def idempotency_key(self) -> str:
         """The same for every attempt and every resume of this step of this run, and no other."""
-        return hashlib.sha256(f"{self.run_id}\n{self.path}".encode()).hexdigest()[:32]
+        return idempotency_key(self.run_id, self.path)
 
     @property
     def logger(self) -> logging.Logger:

@@ -118,6 +118,14 @@ class Line:
                 for piece in self._masking.feed(text):
                     self._pass_on(sink, piece)
 
+    def settle(self, sink: Sink) -> None:
+        """Let go of a line that is not ended, in the log too; what may begin a secret waits."""
+        self.give(sink, flush=True)
+        with self._lock:
+            rest, self._echoed = self._echoed, ""
+            if rest:
+                self._capture.log(sink, self._stand_in.stream, rest)
+
     def finish(self, sink: Sink) -> None:
         """Let go of everything."""
         self._written.append(self._decoder.decode(b"", final=True))

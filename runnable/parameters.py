@@ -336,7 +336,7 @@ def initial_parameters(
     for variable in environ:  # its values are decoded only where one is wanted
         if variable.startswith(PARAMETER_PREFIX):
             name = check_parameter_name(variable.removeprefix(PARAMETER_PREFIX))
-            parameters[name] = _from_text(environ[variable], variable)
+            parameters[name] = from_text(environ[variable], variable)
     parameters.update(_from_call(given))
     if len(parameters) > MAX_PARAMETERS:
         advice = "Put some of them together in one mapping."
@@ -361,7 +361,17 @@ def _from_file(path: str) -> dict[str, Parameter]:
     return parameters
 
 
-def _from_text(text: str, variable: str) -> JsonParameter:
+def from_text(text: str, variable: str) -> JsonParameter:
+    """The value of an environment variable: JSON if it parses, else the text.
+
+    Args:
+        text: What the variable holds.
+        variable: Its name, for the error.
+
+    Raises:
+        UnencodableError: If it is not even text.
+        LimitError: If it is longer than 64 MiB.
+    """
     try:
         return JsonParameter(from_json(text, allow_inf_nan=False))
     except (ValueError, TypeError):  # the latter if it is not even text

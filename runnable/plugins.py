@@ -43,6 +43,7 @@ BUILT_IN: Final[Mapping[str, Mapping[str, str]]] = {
     "tasks": {
         "python": "runnable.tasks:PythonTaskType",
         "async-python": "runnable.tasks:AsyncPythonTaskType",
+        "shell": "runnable.tasks:ShellTaskType",
     },
 }
 """The entry points of this package: reading those of every installed package costs milliseconds."""

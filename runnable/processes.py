@@ -1,4 +1,4 @@
-"""A Python process of its own that is talked to over one socket, and ended with all its children.
+"""Processes of our own, each ended with all its children; and Python ones, talked to over a socket.
 
 The two sides send frames: eight bytes that say how long, then that many. The child has a session,
 and so a process group, of its own: what ends it ends its children too. It holds the other end of
@@ -8,6 +8,7 @@ the socket as long as it lives, and kills its group when that closes: it outlive
 from __future__ import annotations
 
 import asyncio
+import atexit
 import os
 import pickle
 import select
@@ -17,15 +18,16 @@ import subprocess
 import sys
 import time
 from asyncio.subprocess import Process
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, NamedTuple, cast
 from weakref import WeakKeyDictionary
 
 from runnable.blocking import Workers, outlive
 from runnable.exceptions import DefinitionError
+from runnable.proc import ProcessIdentity, boot_id, members_of, was_given
+from runnable.signals import SIGNALS
 
 TERM_SECONDS: Final = 5.0
 """From TERM to KILL; also how long a child may take to end by itself once it has answered."""
@@ -43,7 +45,84 @@ def framed(data: bytes) -> bytes:
     return len(data).to_bytes(_HEAD, "big") + data
 
 
-class Child:
+class Leader:
+    """A process that leads a session of its own, and is ended with all that are in its group.
+
+    Args:
+        process: It, just started.
+    """
+
+    def __init__(self, process: Process) -> None:
+        self.pid: int = process.pid
+        self._process = process
+        self._loop = asyncio.get_running_loop()
+        self._exited = asyncio.ensure_future(process.wait())
+        self._is_over = False
+        GROUPS.live.add(self.pid)
+
+    async def identity(self) -> ProcessIdentity:
+        """What tells it apart from a later process of the same pid."""
+        return await CHILDREN.call(partial(ProcessIdentity.of, self.pid)).result()
+
+    async def returncode(self, seconds: float | None = TERM_SECONDS) -> int | None:
+        """Its exit status, or the number of the signal that killed it, negative; None if unknown.
+
+        Args:
+            seconds: How long to wait for it; None for as long as it runs.
+        """
+        await asyncio.wait([self._exited], timeout=seconds)
+        return self._process.returncode
+
+    async def end(self, patience: float = 0.0) -> None:
+        """Have it and its children ended: TERM to all, 5 seconds later KILL; returns after that.
+
+        A cancel that comes meanwhile is raised at the end.
+
+        Args:
+            patience: Seconds in which it may end by itself before.
+        """
+        if not self._loop.is_running():  # it went away with whoever waits here
+            self.kill()
+        if self._is_over:
+            return
+        ending = asyncio.ensure_future(self._end(patience))
+        cancelled = await outlive(ending)
+        ending.result()
+        if cancelled is not None:
+            raise cancelled
+
+    async def _end(self, patience: float) -> None:
+        if patience:
+            await asyncio.wait([self._exited], timeout=patience)
+        deadline = time.monotonic() + TERM_SECONDS
+        if self._signal(signal.SIGTERM):
+            await asyncio.wait([self._exited], timeout=TERM_SECONDS)
+            if self._signal(0):
+                rest = partial(_outlast_group, self.pid, deadline)
+                await CHILDREN.call(rest).result()
+                self._signal(signal.SIGKILL)
+            await asyncio.wait([self._exited], timeout=TERM_SECONDS)
+        self._is_over = True
+        GROUPS.live.discard(self.pid)
+        self.close()
+
+    def _signal(self, number: int) -> bool:
+        """Send a signal to its group, and say whether anybody is in it."""
+        return signal_group(self.pid, number)
+
+    def kill(self) -> None:
+        """Kill it and its children at once, where nothing can be awaited."""
+        if not self._is_over:
+            self._is_over = True
+            self._signal(signal.SIGKILL)
+            GROUPS.live.discard(self.pid)
+            self.close()
+
+    def close(self) -> None:
+        """Close what it is talked to over; it has ended."""
+
+
+class Child(Leader):
     """A process that runs `main(fd)` of one of our modules.
 
     Args:
@@ -52,13 +131,9 @@ class Child:
     """
 
     def __init__(self, process: Process, ours: socket.socket) -> None:
-        self.pid = process.pid
-        self._process = process
+        super().__init__(process)
         self._socket = ours
-        self._loop = asyncio.get_running_loop()
-        self._exited = asyncio.ensure_future(process.wait())
         self._read = bytearray()
-        self._killed = False
 
     @classmethod
     async def start(cls, module: str, environment: Mapping[str, str]) -> Child:
@@ -135,67 +210,60 @@ class Child:
                 return self._socket.recv(_READ_BYTES)
         return b""
 
-    async def returncode(self) -> int | None:
-        """Its exit status, or the number of the signal that killed it, negative; None if unknown.
-
-        Waits for it, up to 5 seconds.
-        """
-        await asyncio.wait([self._exited], timeout=TERM_SECONDS)
-        return self._process.returncode
-
-    async def end(self, patience: float = 0.0) -> None:
-        """Have it and its children ended: TERM to all, 5 seconds later KILL; returns after that.
-
-        A cancel that comes meanwhile is raised at the end.
-
-        Args:
-            patience: Seconds in which it may end by itself before.
-        """
-        if not self._loop.is_running():  # it went away with whoever waits here
-            self.kill()
-        if self._killed:
-            return
-        ending = asyncio.ensure_future(self._end(patience))
-        cancelled = await outlive(ending)
-        ending.result()
-        if cancelled is not None:
-            raise cancelled
-
-    async def _end(self, patience: float) -> None:
-        if patience:
-            await asyncio.wait([self._exited], timeout=patience)
-        deadline = time.monotonic() + TERM_SECONDS
-        if self._signal(signal.SIGTERM):
-            await asyncio.wait([self._exited], timeout=TERM_SECONDS)
-            if self._signal(0):
-                rest = partial(_outlast_group, self.pid, deadline)
-                await CHILDREN.call(rest).result()
-                self._signal(signal.SIGKILL)
-            await asyncio.wait([self._exited], timeout=TERM_SECONDS)
+    def close(self) -> None:
+        """Close this side of the socket."""
         self._socket.close()
 
-    def _signal(self, number: int) -> bool:
-        """Send a signal to its group, and say whether anybody is in it.
 
-        The group's number is given to no other process while somebody is.
-        """
-        try:
-            os.killpg(self.pid, number)
-        except (ProcessLookupError, PermissionError):
+def signal_group(group: int, number: int) -> bool:
+    """Send a signal to a process group, and say whether anybody is in it.
+
+    The group's number is given to no other process while somebody is.
+    """
+    try:
+        os.killpg(group, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True
+
+
+class Left(NamedTuple):
+    """A process group that a dead driver may have left behind.
+
+    Args:
+        leader: The process that led it.
+        mark: A `NAME=value` that it, and all it started, were given and nobody else.
+    """
+
+    leader: ProcessIdentity
+    mark: str
+
+    @property
+    def is_there(self) -> bool:
+        """Whether somebody of it still runs; a group of another process is not meant."""
+        if self.leader.is_running:
+            return True
+        if self.leader.boot != boot_id() or not self.leader.boot:
             return False
-        return True
+        return any(was_given(pid, self.mark) for pid in members_of(self.leader.pid) if pid > 0)
 
-    def kill(self) -> None:
-        """Kill it and its children at once, where nothing can be awaited."""
-        self._killed = True
-        self._signal(signal.SIGKILL)
-        self._socket.close()
+
+def end_left(groups: Iterable[Left]) -> None:
+    """Have what is left ended: TERM to all, 5 seconds later KILL; waits, and so is for a thread."""
+    ending = [
+        one for one in groups if one.is_there and signal_group(one.leader.pid, signal.SIGTERM)
+    ]
+    deadline = time.monotonic() + TERM_SECONDS
+    for one in ending:
+        _outlast_group(one.leader.pid, deadline)
+        if one.is_there and signal_group(one.leader.pid, signal.SIGKILL):
+            _outlast_group(one.leader.pid, time.monotonic() + TERM_SECONDS)
 
 
 def _outlast_group(group: int, deadline: float) -> None:
     """Wait for the members of a process group to end; they are not our children."""
     while (seconds := deadline - time.monotonic()) > 0:
-        members = _members(group)
+        members = members_of(group)
         if not members:
             return
         try:
@@ -212,20 +280,6 @@ def _outlast_group(group: int, deadline: float) -> None:
         finally:
             for descriptor in descriptors:
                 os.close(descriptor)
-
-
-def _members(group: int) -> list[int]:
-    """The processes of a group that have not ended; -1 where the system does not tell."""
-    if not Path("/proc/self/stat").exists():
-        return [-1]
-    found: list[int] = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal():
-            with suppress(OSError):
-                state, _, its_group = (folder / "stat").read_text().rpartition(")")[2].split()[:3]
-                if int(its_group) == group and state not in "ZX":
-                    found.append(int(folder.name))
-    return found
 
 
 def refuse_in_import_of_main() -> None:
@@ -260,12 +314,29 @@ class Places:
         return places
 
 
+class Groups:
+    """The process groups that this process has started, which are not to outlive it."""
+
+    def __init__(self) -> None:
+        self.live: set[int] = set()
+
+    def kill(self) -> None:
+        """Kill what is left of them: this process ends without having waited for it."""
+        for group in tuple(self.live):
+            signal_group(group, signal.SIGKILL)
+
+
+GROUPS: Final = Groups()
+"""Those of this process."""
+SIGNALS.kill_children = GROUPS.kill
+atexit.register(GROUPS.kill)
 CHILDREN: Final = Workers("runnable-children", 16)
 """The threads that wait for what children leave behind."""
 PLACES: Final = Places(64)
 """Those of this process."""
 
+os.register_at_fork(after_in_child=GROUPS.live.clear)
 os.register_at_fork(after_in_child=CHILDREN._forget)  # pyright: ignore[reportPrivateUsage]
 
 
-__all__ = ["CHILDREN", "PLACES", "TERM_SECONDS", "Child", "framed"]
+__all__ = ["CHILDREN", "PLACES", "TERM_SECONDS", "Child", "Leader", "Left", "end_left", "framed"]

@@ -280,7 +280,7 @@ class RunLog:
     def _task_started(self, event: Event, record: Record) -> None:
         step = self._step(event)
         step.skipped = ""
-        self._tell(step, record.kind, event, record.event)
+        self._tell(step, record.kind, event, record.event, record.values)
         self._open[step.path] = step
 
     def _task_completed(self, event: Event, record: Record) -> None:

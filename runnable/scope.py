@@ -25,6 +25,7 @@ from runnable.records import Batch, Head
 
 if TYPE_CHECKING:
     from runnable.pickler import BasePickler
+    from runnable.proc import ProcessIdentity
     from runnable.runlog import RunLog
     from runnable.telemetry import Tracing
 
@@ -58,6 +59,22 @@ class Sink(Protocol):
 
     def fan_out(self, change: Literal[1, -1]) -> None:
         """Branches run beside each other from now on, or do so no more: commits are shared."""
+        ...
+
+
+class HeldChild(Protocol):
+    """A process that a task has started, and that holds still until it is let go."""
+
+    async def identity(self) -> ProcessIdentity:
+        """What tells it apart from a later process of the same pid."""
+        ...
+
+    async def end(self, patience: float = 0.0) -> None:
+        """Have it and its children ended, if they have not; returns after that."""
+        ...
+
+    def kill(self) -> None:
+        """Kill it and its children at once, where nothing can be awaited."""
         ...
 
 
@@ -222,6 +239,8 @@ class Scope:
     """The attempt has ended: what its thread still prints is dropped."""
     abandoned = False
     """Its function goes on in a thread."""
+    child: HeldChild | None = None
+    """The process that its task has started."""
     _frame = b""
     _chunks: Head | None = None
     _bytes_heads: Head | None = None

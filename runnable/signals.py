@@ -24,6 +24,8 @@ class Signals:
     def __init__(self) -> None:
         self._replaced: dict[signal.Signals, Any] = {}
         self._limit: threading.Timer | None = None
+        self.kill_children: Callable[[], object] | None = None
+        """Called before this process ends at once, for what would go on without it."""
         self._forget()
 
     def _forget(self) -> None:
@@ -126,6 +128,8 @@ class Signals:
         self._put_back()
         if self.at_end is not None:
             self.at_end()
+        if self.kill_children is not None:
+            self.kill_children()
         if number is signal.SIGINT and (hasattr(sys, "ps1") or sys.flags.interactive):
             raise KeyboardInterrupt
         signal.signal(number, signal.SIG_DFL)
@@ -135,9 +139,14 @@ class Signals:
 
     def _end_in_time(self) -> None:
         """End the process although a step or a store keeps it, before a supervisor kills it."""
-        self._limit = threading.Timer(TERM_SECONDS, os._exit, [128 + signal.SIGTERM])
+        self._limit = threading.Timer(TERM_SECONDS, self._exit)
         self._limit.daemon = True
         self._limit.start()
+
+    def _exit(self) -> None:
+        if self.kill_children is not None:
+            self.kill_children()
+        os._exit(128 + signal.SIGTERM)
 
     def reaching(self, thread: int) -> AbstractContextManager[None]:
         """Let a signal interrupt a sync function that runs on that thread, the main one."""

@@ -115,10 +115,18 @@ class StepLog:
             elif kind == "task_started":
                 attempts.append(_begun(event, resumed=resumed))
                 continue
-            elif not attempts or attempts[-1].status != defaults.RUNNING:
+            elif not attempts or not _is_end_of(attempts[-1], event):
                 attempts.append(_begun(event))  # it failed before it could start
             self._end(attempts[-1], kind, event, _decoded(values))
         return attempts
+
+    @property
+    def child(self) -> Mapping[str, Any] | None:
+        """The process that its last attempt had; None if it had none, or has ended by itself."""
+        for kind, _, values, _ in reversed(self._story):
+            if kind in _STATUS:
+                return _decoded(values).get("child") if kind == "task_started" else None
+        return None
 
     @property
     def error(self) -> str:
@@ -267,6 +275,13 @@ def _begun(event: Event, *, resumed: bool = False) -> StepAttempt:
         retry_indicator="resumed" if resumed else "",
         input_parameters=event.get("inputs", {}),
     )
+
+
+def _is_end_of(attempt: StepAttempt, event: Event) -> bool:
+    """Whether an end is that of an attempt, which may have been found interrupted before it."""
+    if attempt.status == defaults.INTERRUPTED:
+        return attempt.attempt == event.get("attempt")
+    return attempt.status == defaults.RUNNING
 
 
 def _composite(number: int, event: Event) -> StepAttempt:

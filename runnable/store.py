@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Container, Iterator, Mapping, Sequence
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -17,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from runnable import defaults
 from runnable.exceptions import LeaseLostError
 from runnable.kinds import CONTROL_KINDS, EndStatus
+from runnable.proc import boot_id, process_start
 from runnable.runlog import RunLog, StepLog, fold
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ class Owner(NamedTuple):
         here = Owner.current()
         if self.host != here.host or self == here:
             return False
-        return self.boot != here.boot or _process_start(self.pid) != self.started
+        return self.boot != here.boot or process_start(self.pid) != self.started
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host.partition('/')[0]}"
@@ -297,7 +296,7 @@ class BaseRunLogStore(ABC, BaseModel):
 
 @cache
 def _current_owner(pid: int) -> Owner:
-    return Owner(_host(), pid, _process_start(pid), _boot())
+    return Owner(_host(), pid, process_start(pid), boot_id())
 
 
 @cache
@@ -307,33 +306,3 @@ def _host() -> str:
         return f"{socket.gethostname()}/{os.readlink('/proc/self/ns/pid')}"
     except OSError:
         return socket.gethostname()
-
-
-@cache
-def _boot() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
-
-
-def _process_start(pid: int) -> str:
-    """When that process began, in the kernel's own count; empty if there is none."""
-    if sys.platform != "linux":
-        return _process_exists(pid)
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] in (b"Z", b"X") else fields[19].decode()
-
-
-def _process_exists(pid: int) -> str:
-    """Where no start time can be had: the same word for every process that exists."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return ""
-    except PermissionError:
-        pass
-    return "unknown"

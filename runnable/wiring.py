@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator, Sequence
 from functools import singledispatch
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_args, get_origin
 
 from runnable.binding import EMPTY, Argument, Signature
-from runnable.exceptions import DefinitionError
+from runnable.exceptions import DefinitionError, listed
 from runnable.graph import BaseNode
 from runnable.nodes import CompositeNode, StubNode, TaskNode
-from runnable.tasks import PythonTaskType
+from runnable.tasks import PythonTaskType, ShellTaskType
+from runnable.tasks.environment import is_guarded
 from runnable.tasks.isolated import unimportable
 
 if TYPE_CHECKING:
@@ -42,6 +44,7 @@ class Facts(NamedTuple):
         location: `file:line` of its function.
         problems: Severity and message of what is wrong with the step alone.
         has_branches: Whether its branches need and give more.
+        objects: The same of a name that an earlier step returns; None of one that is all right.
     """
 
     needs: tuple[Argument, ...] = ()
@@ -50,6 +53,7 @@ class Facts(NamedTuple):
     location: str = ""
     problems: tuple[tuple[str, str], ...] = ()
     has_branches: bool = False
+    objects: Callable[[Given], tuple[str, str] | None] | None = None
 
 
 @singledispatch
@@ -79,6 +83,8 @@ def _(node: CompositeNode, *, is_isolated: bool = False) -> Facts:
 @facts_of.register
 def _(node: TaskNode, *, is_isolated: bool = False) -> Facts:
     task = node.task
+    if isinstance(task, ShellTaskType):
+        return _facts_of_command(task, node.location)
     if not isinstance(task, PythonTaskType):
         gives = tuple(Given(one.name, one.kind, EMPTY) for one in task.declared)
         return Facts(takes_rest=True, gives=gives, location=node.location)
@@ -96,6 +102,45 @@ def _(node: TaskNode, *, is_isolated: bool = False) -> Facts:
         ),
         signature.location or node.location,
         tuple(_problems(task, signature, is_isolated=is_isolated)),
+    )
+
+
+def _facts_of_command(task: ShellTaskType, location: str) -> Facts:
+    """What a command needs is not known: it may read every variable, and so may what it starts."""
+    names = [one.name for one in task.declared]
+    unnamed = [name for name in names if not re.search(rf"\b{name}\b", task.command)]
+    problems = [("warning", _unnamed(unnamed))] if unnamed else []
+
+    def objects(given: Given) -> tuple[str, str] | None:
+        if is_guarded(given.name):
+            return "warning", _guarded(given.name)
+        if given.kind == "object" and task.reads(given.name):
+            return "error", _pickled(given.name)
+        return None
+
+    gives = tuple(Given(one.name, one.kind, EMPTY) for one in task.declared)
+    return Facts((), True, gives, location, tuple(problems), objects=objects)
+
+
+def _unnamed(names: Sequence[str]) -> str:
+    return (
+        f"returns {listed(names)}, which its command does not name, so that it is set only if "
+        f"something that the command sources sets it. Set it in the command, as with "
+        f"`export {names[0]}=…`, or remove it from returns=[…]."
+    )
+
+
+def _guarded(name: str) -> str:
+    return (
+        f"is not given {name!r}, which an earlier step returns: programs obey a variable of that "
+        f"name. Return it under another name."
+    )
+
+
+def _pickled(name: str) -> str:
+    return (
+        f"reads ${name}, which an earlier step returns as a pickled object, and no variable can "
+        f"hold that. Return it as JSON, or write it to a file and return the path."
     )
 
 

@@ -43,6 +43,18 @@ class TaskNode(BaseNode):
             await self._wait(scope)
             scope = scope.next_attempt()
 
+    def interrupted(self, scope: Scope, attempt: int) -> Outcome | None:
+        """What a resume makes of an attempt that it found interrupted; None: the step runs again.
+
+        Args:
+            scope: The step's.
+            attempt: The number of that attempt.
+        """
+        if self.task.on_interrupted == "rerun":
+            return None
+        scope.attempt = attempt
+        return Outcome(error=self.task.interrupted(scope), path=scope.path)
+
     async def _wait(self, scope: Scope) -> None:
         """Until the next attempt may begin: its backoff, and the end of a thread left behind."""
         run = scope.run

@@ -7,6 +7,7 @@ from runnable.parameters import TaskReturns
 from runnable.sdk.composites import Conditional, Fail, Loop, Map, Parallel, Success
 from runnable.sdk.pipeline import AsyncPipeline, Pipeline, RunOptions
 from runnable.sdk.runs import cancel, follow
+from runnable.sdk.shell import ShellTask
 from runnable.sdk.step import Step
 from runnable.sdk.tasks import AsyncPythonTask, PythonTask, Stub, json, metric, pickled
 
@@ -48,6 +49,7 @@ __all__ = [
     "PipelineStartedEvent",
     "PythonTask",
     "RunOptions",
+    "ShellTask",
     "Step",
     "Stub",
     "Success",

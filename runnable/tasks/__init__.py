@@ -4,5 +4,13 @@ from runnable.attempt import Attempt
 from runnable.tasks.base import BaseTaskType
 from runnable.tasks.python import AsyncPythonTaskType, PythonTaskType
 from runnable.tasks.settings import TaskSettings
+from runnable.tasks.shell import ShellTaskType
 
-__all__ = ["AsyncPythonTaskType", "Attempt", "BaseTaskType", "PythonTaskType", "TaskSettings"]
+__all__ = [
+    "AsyncPythonTaskType",
+    "Attempt",
+    "BaseTaskType",
+    "PythonTaskType",
+    "ShellTaskType",
+    "TaskSettings",
+]

@@ -18,6 +18,7 @@ from runnable.binding import Bound
 from runnable.capture import ROUTER
 from runnable.clock import Clock, instant
 from runnable.exceptions import (
+    Interrupted,
     StepTimeoutError,
     first_line,
     message_of,
@@ -28,8 +29,9 @@ from runnable.forking import end_child
 from runnable.outputs import digest_of, previews, shown_of, told
 from runnable.parameters import Parameter
 from runnable.plugins import load
+from runnable.processes import PLACES
 from runnable.runlog import StepAttempt
-from runnable.scope import CURRENT, CallbackSink, Run, Scope
+from runnable.scope import CURRENT, CallbackSink, HeldChild, Run, Scope
 from runnable.tasks.settings import TaskSettings
 
 if TYPE_CHECKING:
@@ -85,6 +87,23 @@ class BaseTaskType(TaskSettings, ABC):
             ReturnsError: If it does not fit them.
             UnencodableError: If JSON cannot hold it.
         """
+
+    def has_child(self, scope: Scope) -> bool:
+        """Whether an attempt starts a process of its own."""
+        return False
+
+    async def start_child(self, scope: Scope) -> HeldChild:
+        """Start the process of an attempt, which holds still until `call` lets it go.
+
+        It is `scope.child` from then on. `task_started` tells which process it is before it does
+        anything, so that a resume ends it if this process dies. When the attempt is over, however
+        it ended, it is ended with all its children, if `call` has not done so. At most 64
+        attempts have one at once on an event loop.
+
+        Raises:
+            OSError: If the system has no room for another.
+        """
+        raise NotImplementedError
 
     def digest(self) -> str:
         """Tells whether the code that runs has changed since an earlier life of the run."""
@@ -147,17 +166,39 @@ class BaseTaskType(TaskSettings, ABC):
     def attempt(self, scope: Scope) -> Awaitable[Attempt]:
         """Run one attempt; whatever goes wrong in it is in the answer, and recorded."""
         tracing = scope.run.tracing
-        return self._attempt(scope) if tracing is None else self._traced(scope, tracing)
+        if tracing is not None:
+            return self._traced(scope, tracing)
+        return self._beside_child(scope) if self.has_child(scope) else self._attempt(scope)
 
     async def _traced(self, scope: Scope, tracing: Tracing) -> Attempt:
         with tracing.task(scope.name, scope.path, scope.attempt) as span:
-            attempt = await self._attempt(scope)
+            with_child = self.has_child(scope)
+            attempt = await (self._beside_child if with_child else self._attempt)(scope)
             error, masker = attempt.error, scope.run.masker
             status = defaults.SUCCESS if error is None else defaults.FAIL
             span.ended(status, error, masker.mask if masker else None)
         return attempt
 
-    async def _attempt(self, scope: Scope) -> Attempt:
+    async def _beside_child(self, scope: Scope) -> Attempt:
+        """An attempt with a process of its own, which does not outlive it."""
+        async with PLACES.here():
+            try:
+                return await self._attempt(scope, with_child=True)
+            except GeneratorExit:  # the loop is gone
+                if scope.child is not None:
+                    scope.child.kill()
+                raise
+            finally:
+                if scope.child is not None:
+                    await scope.child.end()
+
+    async def _start_child(self, scope: Scope) -> bytes:
+        """Start the process of an attempt, and give what the record keeps of it."""
+        scope.child = child = await self.start_child(scope)
+        identity = await child.identity()
+        return b'{"child":%b}' % to_json(identity._asdict())
+
+    async def _attempt(self, scope: Scope, *, with_child: bool = False) -> Attempt:
         run = scope.run
         sink, masker = run.sink, run.masker
         began = run.clock.monotonic()
@@ -167,9 +208,12 @@ class BaseTaskType(TaskSettings, ABC):
             inputs = arguments.used
             shown = previews(inputs, masker)
             voids = b"true" if scope.voids_chunks else b"false"
-            scope.record("task_started", b',"inputs":%b,"voids_chunks":%b' % (shown, voids))
+            values = await self._start_child(scope) if with_child else b"null"
+            rest = b',"inputs":%b,"voids_chunks":%b' % (shown, voids)
+            scope.record("task_started", rest, values)
         except Exception as error:
-            scope.retries_left = 0
+            if inputs is None:  # another attempt binds no better
+                scope.retries_left = 0
             return await self._failed(scope, error, inputs, began)
         if (waiting := sink.commit_step()) is not None:
             await waiting
@@ -253,9 +297,26 @@ class BaseTaskType(TaskSettings, ABC):
                     error.add_note(
                         f"retry_on of the step failed, so it is not tried again: {reason}"
                     )
-        message = message_of(error)
         duration = run.clock.elapsed(began)
-        trace = trace_of(error)
+        self._record_error(scope, error, duration, will_retry=will_retry)
+        return Attempt({}, (), inputs, error, will_retry, duration)
+
+    def interrupted(self, scope: Scope) -> Interrupted:
+        """The attempt that was running when the process of the run died has failed of that."""
+        error = Interrupted(scope.path)
+        self._record_error(scope, error, None)
+        return error
+
+    def _record_error(
+        self,
+        scope: Scope,
+        error: BaseException,
+        duration: float | None,
+        *,
+        will_retry: bool = False,
+    ) -> None:
+        masker = scope.run.masker
+        message, trace = message_of(error), trace_of(error)
         if masker:
             message, trace = masker.mask(message), masker.mask(trace)
         message, trace = (
@@ -270,7 +331,6 @@ class BaseTaskType(TaskSettings, ABC):
         )
         values = to_json({"error": message, "traceback": trace, "duration": duration})
         scope.record("task_error", rest, values)
-        return Attempt({}, (), inputs, error, will_retry, duration)
 
 
 def _pickler() -> Any:

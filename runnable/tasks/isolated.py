@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import io
-import os
 import pickle
 import sys
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
-from runnable.defaults import KIB
 from runnable.encoding import type_name
 from runnable.exceptions import (
     ProcessDiedError,
@@ -18,10 +16,8 @@ from runnable.exceptions import (
     UnsendableError,
     first_line,
 )
-from runnable.inside import Current
-from runnable.masking import MIN_SECRET
-from runnable.parameters import JsonParameter, Parameter
-from runnable.processes import PLACES, TERM_SECONDS, Child
+from runnable.processes import TERM_SECONDS, Child
+from runnable.tasks.environment import environment_of
 
 if TYPE_CHECKING:
     from runnable.binding import Bound, Gathered
@@ -41,10 +37,6 @@ BEGAN, LOG, EMITTED, YIELDED, RETURNED, STREAMED, RAISED = (
     b"x",
 )
 """What the first byte of a frame from the process says that the rest is."""
-
-
-_MAX_VARIABLE: Final = 64 * KIB
-"""The system takes no environment variable over 128 KiB, and not many of that."""
 
 
 class Call(NamedTuple):
@@ -164,37 +156,43 @@ def _culprit(arguments: Bound) -> str:
     return "Its function"
 
 
-async def call_in_process(
-    call: bytes, scope: Scope, gathered: Gathered, secrets: Collection[str]
-) -> object:
+async def start_process(scope: Scope, secrets: Collection[str]) -> Child:
+    """Start the process of an attempt, which waits for its call.
+
+    Args:
+        scope: The attempt's.
+        secrets: The names of the step's own secrets.
+    """
+    return await Child.start(CHILD, environment_of(scope, secrets, parameters=False))
+
+
+async def call_in_process(child: Child, call: bytes, scope: Scope, gathered: Gathered) -> object:
     """Have a process of its own call a function, and give back what it returned.
 
     It is ended, with its children, before this returns or raises, and so when the attempt times
     out or is cancelled.
 
     Args:
+        child: What `start_process` gave.
         call: What `packed` gave.
         scope: The attempt's, which gets what the function prints, logs and emits.
         gathered: Takes what it yields; given back if it was a stream.
-        secrets: The names of the step's own secrets.
 
     Raises:
         ProcessDiedError: If the process ended before.
         UnsendableError: If what comes back cannot be made again here.
     """
-    async with PLACES.here():
-        child = await Child.start(CHILD, _environment(scope, secrets))
-        patience = 0.0
-        try:
-            await child.send(call)
-            kind, body = await _to_its_answer(child, scope, gathered)
-            patience = TERM_SECONDS
-            return gathered if kind == STREAMED else _answer(kind, body)
-        except GeneratorExit:  # the loop is gone
-            child.kill()
-            raise
-        finally:
-            await child.end(patience)
+    patience = 0.0
+    try:
+        await child.send(call)
+        kind, body = await _to_its_answer(child, scope, gathered)
+        patience = TERM_SECONDS
+        return gathered if kind == STREAMED else _answer(kind, body)
+    except GeneratorExit:  # the loop is gone
+        child.kill()
+        raise
+    finally:
+        await child.end(patience)
 
 
 async def _to_its_answer(child: Child, scope: Scope, gathered: Gathered) -> tuple[bytes, bytes]:
@@ -244,45 +242,4 @@ def _loaded(what: str, data: bytes) -> Any:
         raise UnsendableError(what, problem) from problem
 
 
-def _environment(scope: Scope, own: Collection[str]) -> dict[str, str]:
-    """This process's variables without other steps' secrets, and those that tell of the step."""
-    secrets = scope.run.secrets
-    others = {name: value for name, value in secrets.items() if name not in own}
-    hidden = {value for value in others.values() if len(value) >= MIN_SECRET}
-    hidden -= {secrets[name] for name in own if name in secrets}
-    current = Current(scope)
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in others and value not in hidden and name != "RUNNABLE_KEY"
-    }
-    return {
-        **kept,
-        **_variables(scope),
-        "RUNNABLE_RUN_ID": current.run_id,
-        "RUNNABLE_STEP_PATH": current.path,
-        "RUNNABLE_STEP_ATTEMPT": str(current.attempt),
-        "RUNNABLE_IDEMPOTENCY_KEY": current.idempotency_key,
-    }
-
-
-def _variables(scope: Scope) -> dict[str, str]:
-    """The iteration variables, as text or as JSON; but for what no environment can hold."""
-    found: dict[str, str] = {}
-    for name, value in scope.variables.items():
-        parameter = value if isinstance(value, Parameter) else JsonParameter(value)
-        plain = parameter.get_value()
-        text = plain if isinstance(plain, str) else parameter.encoded.decode()
-        if parameter.kind != "object" and _fits_environment(text):
-            found[name] = text
-    return found
-
-
-def _fits_environment(text: str) -> bool:
-    try:
-        return len(os.fsencode(text)) <= _MAX_VARIABLE and "\0" not in text
-    except UnicodeEncodeError:
-        return False
-
-
-__all__ = ["Call", "Sort", "Unsent", "call_in_process", "packed", "unimportable"]
+__all__ = ["Call", "Sort", "Unsent", "call_in_process", "packed", "start_process", "unimportable"]

@@ -18,9 +18,10 @@ from runnable.calling import Caller, OnTheLoop, caller_of, in_thread, note_unfin
 from runnable.exceptions import DefinitionError
 from runnable.functions import Function, digest_of, imported
 from runnable.parameters import Parameter
-from runnable.scope import Scope
+from runnable.processes import Child
+from runnable.scope import HeldChild, Scope
 from runnable.tasks.base import BaseTaskType
-from runnable.tasks.isolated import Sort, call_in_process, packed, unimportable
+from runnable.tasks.isolated import Sort, call_in_process, packed, start_process, unimportable
 
 _END: Final = object()
 
@@ -86,8 +87,8 @@ class PythonTaskType(BaseTaskType):
         """Call the function, and give back its result, or what its stream came to."""
         signature = self.signature
         function = self.called
-        if self._is_isolated(scope) and PLAYED.get() is None:  # a simulation has no processes
-            return await self._call_in_process(arguments, scope)
+        if scope.child is not None:
+            return await self._call_in_process(cast("Child", scope.child), arguments, scope)
         if signature.is_async:
             return await function(*arguments.args, **arguments.kwargs)
         if signature.is_async_generator:
@@ -103,19 +104,29 @@ class PythonTaskType(BaseTaskType):
             result = await in_thread(caller, work, scope)
         return await self._settled(result, scope)
 
+    def has_child(self, scope: Scope) -> bool:
+        """Whether the function is called in a process of its own; a simulation has none."""
+        return self._is_isolated(scope) and PLAYED.get() is None
+
+    async def start_child(self, scope: Scope) -> HeldChild:
+        """The process, which waits for its call."""
+        return await start_process(scope, self.secrets)
+
     def _is_isolated(self, scope: Scope) -> bool:
         if self.isolation == "process":
             return True
+        if not scope.placement.isolated:
+            return False
         is_async = self.signature.is_async or self.signature.is_async_generator
-        return scope.placement.isolated and not is_async
+        return not is_async
 
-    async def _call_in_process(self, arguments: Bound, scope: Scope) -> object:
+    async def _call_in_process(self, child: Child, arguments: Bound, scope: Scope) -> object:
         returns = bool(self.returns)
         sort, secrets = self._sort(), self.secrets
         call = packed(self.called, arguments, scope, sort, secrets, has_returns=returns)
         value = self._gathered()
         try:
-            result = await call_in_process(call, scope, value, secrets)
+            result = await call_in_process(child, call, scope, value)
         except BaseException:
             value.close()
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import BeforeValidator, Field, field_validator
 
@@ -57,6 +57,9 @@ class TaskSettings(Definition):
     """The errors after which it is tried again: types, or a predicate."""
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Seconds that one attempt may take."""
+    on_interrupted: Literal["rerun", "fail"] = "rerun"
+    """What a resume does with it if it was running when its process died: "fail" does not run it
+    again, and makes it a failure of the type `Interrupted`."""
 
     @field_validator("returns")
     @classmethod

@@ -132,6 +132,26 @@ def test_isolated_outlives_a_crash_and_a_step_that_hangs(own_folder: Path) -> No
     ]
 
 
+def test_shell_counts_in_a_file_whose_name_is_no_part_of_the_command(own_folder: Path) -> None:
+    name = "the 'fox's\" $(touch evil).txt"
+    (own_folder / name).write_text('the fox and the hen\nthe "fox"\n')
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLES.parent / "shell.py"), name],
+        cwd=own_folder,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=True,
+    )
+
+    assert done.stderr == ""
+    assert done.stdout.splitlines() == [
+        f"counting in {name}",
+        f"{name} has 2 lines; its most frequent words are 'the' (3), 'fox' (2), 'hen' (1).",
+    ]
+    assert not (own_folder / "evil").exists()
+
+
 @pytest.fixture
 def streaming(own_folder: Path) -> Iterator[httpx.Client]:
     """A client of `streaming_llm.py`, which uvicorn serves."""

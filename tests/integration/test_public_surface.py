@@ -19,6 +19,7 @@ STEPS_AND_PIPELINES = (
     "AsyncPythonTask",
     "Pipeline",
     "PythonTask",
+    "ShellTask",
     "Stub",
     "TaskReturns",
     "cancel",
