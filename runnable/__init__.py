@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from runnable.sdk import (
         AsyncPipeline,
         AsyncPythonTask,
+        Catalog,
         Conditional,
         Fail,
         Loop,
@@ -74,6 +75,7 @@ _HOMES: Final = {
     "runnable.sdk": (
         "AsyncPipeline",
         "AsyncPythonTask",
+        "Catalog",
         "Conditional",
         "Fail",
         "Loop",
@@ -98,6 +100,7 @@ __all__ = [
     "AsyncPipelineContext",
     "AsyncPythonTask",
     "Backoff",
+    "Catalog",
     "Conditional",
     "ExecutionFailedError",
     "Fail",

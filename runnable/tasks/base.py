@@ -18,11 +18,13 @@ from runnable.binding import Bound
 from runnable.capture import ROUTER
 from runnable.clock import Clock, instant
 from runnable.exceptions import (
+    CatalogError,
     StepTimeoutError,
     first_line,
     message_of,
     visible,
 )
+from runnable.exchange import Exchange
 from runnable.failing import cut, show_users_own, trace_of
 from runnable.forking import end_child
 from runnable.outputs import digest_of, previews, shown_of, told
@@ -118,6 +120,7 @@ class BaseTaskType(TaskSettings, ABC):
             input_parameters=dict(attempt.inputs or {}),
             output_parameters=attempt.outputs,
             user_defined_metrics={name: attempt.outputs[name] for name in attempt.metrics},
+            files=attempt.files,
         )
 
     def _scope_of_call(
@@ -162,31 +165,43 @@ class BaseTaskType(TaskSettings, ABC):
         sink, masker = run.sink, run.masker
         began = run.clock.monotonic()
         inputs: Mapping[str, Any] | None = None
+        exchange = None if self.catalog is None else Exchange(self.catalog, scope)
         try:
+            if exchange is not None:
+                await exchange.fetch()
             arguments = self.bind(scope)
             inputs = arguments.used
             shown = previews(inputs, masker)
             voids = b"true" if scope.voids_chunks else b"false"
             scope.record("task_started", b',"inputs":%b,"voids_chunks":%b' % (shown, voids))
         except Exception as error:
-            scope.retries_left = 0
-            return await self._failed(scope, error, inputs, began)
+            if not isinstance(error, CatalogError):  # another attempt would not mend it
+                scope.retries_left = 0
+            return await self._failed(scope, error, inputs, began, exchange)
         if (waiting := sink.commit_step()) is not None:
             await waiting
         try:
+            if exchange is not None:
+                exchange.begin()
             result, outputs = await self._called(arguments, scope)
+            if exchange is not None:
+                await exchange.save()
             duration = run.clock.elapsed(began)
             metrics, rest, values = await self._completed(scope, result, outputs, duration)
         except asyncio.CancelledError as error:
             if run.cancelled or _is_cancelled():
                 raise
-            return await self._failed(scope, error, inputs, began)
+            return await self._failed(scope, error, inputs, began, exchange)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) or _is_closed(error, run):
                 raise
-            return await self._failed(scope, error, inputs, began)
-        scope.record("task_completed", rest, values)
-        return Attempt(outputs, metrics, inputs, None, False, duration)
+            return await self._failed(scope, error, inputs, began, exchange)
+        if exchange is None:
+            scope.record("task_completed", rest, values)
+            return Attempt(outputs, metrics, inputs, None, False, duration)
+        seq = scope.record("task_completed", rest, exchange.recorded(values))
+        exchange.tell_ledger(seq, failed=False)
+        return Attempt(outputs, metrics, inputs, None, False, duration, exchange.files)
 
     async def _called(self, arguments: Bound, scope: Scope) -> tuple[object, dict[str, Parameter]]:
         """Call, as the current scope, with what it prints captured; then match what it returned."""
@@ -238,6 +253,23 @@ class BaseTaskType(TaskSettings, ABC):
         error: BaseException,
         inputs: Mapping[str, Any] | None,
         began: float,
+        exchange: Exchange | None = None,
+    ) -> Attempt:
+        if exchange is None:
+            return self._record_failure(scope, error, inputs, began)
+        try:
+            await exchange.save_what_is_there()
+        finally:  # a cancel that comes meanwhile does not hide what the step failed of
+            attempt = self._record_failure(scope, error, inputs, began, exchange)
+        return attempt
+
+    def _record_failure(
+        self,
+        scope: Scope,
+        error: BaseException,
+        inputs: Mapping[str, Any] | None,
+        began: float,
+        exchange: Exchange | None = None,
     ) -> Attempt:
         run, masker = scope.run, scope.run.masker
         show_users_own(error)
@@ -269,8 +301,12 @@ class BaseTaskType(TaskSettings, ABC):
             to_json(scope.abandoned),
         )
         values = to_json({"error": message, "traceback": trace, "duration": duration})
-        scope.record("task_error", rest, values)
-        return Attempt({}, (), inputs, error, will_retry, duration)
+        if exchange is None:
+            scope.record("task_error", rest, values)
+            return Attempt({}, (), inputs, error, will_retry, duration)
+        seq = scope.record("task_error", rest, exchange.recorded(values))
+        exchange.tell_ledger(seq, failed=True)
+        return Attempt({}, (), inputs, error, will_retry, duration, exchange.files)
 
 
 def _pickler() -> Any:
