@@ -1,7 +1,7 @@
 """A server that speaks S3, in a process of its own: it prints its port, and ends with its input.
 
 With `deny` as its argument it refuses every request that another key than `right` has signed.
-moto checks and then stores without a lock, so writes are let in one after the other.
+moto stores, and replaces what others read, without a lock, so requests are let in one by one.
 """
 
 from __future__ import annotations
@@ -42,10 +42,8 @@ def main() -> None:
         if denies and "Credential=right/" not in environ.get("HTTP_AUTHORIZATION", ""):
             start_response("403 Forbidden", [("Content-Length", str(len(DENIED)))])
             return [DENIED]
-        if environ["REQUEST_METHOD"] in ("PUT", "POST", "DELETE"):
-            with lock:
-                return list(app(environ, start_response))
-        return app(environ, start_response)
+        with lock:
+            return list(app(environ, start_response))
 
     server = make_server("127.0.0.1", 0, serve, threaded=True, request_handler=Quiet)
     print(server.server_port, flush=True)
