@@ -9,6 +9,7 @@ under a temporary name and takes the place of whatever had its name, which is no
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import secrets
@@ -27,6 +28,8 @@ PIECE: Final = MIB
 MAX_FOUND: Final = 100_000
 """Files that one pattern may stand for."""
 
+_MAX_NAME: Final = 180
+"""Bytes; a file system allows 255."""
 _FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 _NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -382,6 +385,20 @@ class Folder:
         for name in found:
             _check_name(before + name)
         return found
+
+
+def short_name(path: str) -> str:
+    """A step's path as one name, which a file system takes: a long one is cut, with its hash.
+
+    Example:
+        >>> short_name("pages.7.fetch"), len(short_name("x" * 6_000))
+        ('pages.7.fetch', 197)
+    """
+    written = path.encode()
+    if len(written) <= _MAX_NAME:
+        return path
+    digest = hashlib.sha256(written).hexdigest()[:16]
+    return f"{written[:_MAX_NAME].decode(errors='ignore')}…{digest}"
 
 
 def half_made() -> str:

@@ -273,7 +273,10 @@ def test_both_forms_of_one_section_are_refused(load: Load) -> None:
         ),
         (
             "catalog:\n  config: {}",
-            ":1: the section catalog needs a type (there are: do-nothing, file-system, not-one, s3).",
+            (
+                ":1: the section catalog needs a type "
+                "(there are: do-nothing, file-system, not-one, s3)."
+            ),
         ),
         (
             "job-executor: {}",

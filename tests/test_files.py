@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,7 +22,7 @@ def folder(tmp_path: Path) -> Iterator[Folder]:
         yield opened
 
 
-def make(*names: str) -> None:
+def make_files(*names: str) -> None:
     """Empty files of those names, below the current folder."""
     for name in names:
         Path(name).parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ TREE = ("a.csv", "b.txt", ".hidden", "data/a.csv", "data/deep/b.csv", "data/.git
     ],
 )
 def test_a_pattern_stands_for_these_files(folder: Folder, pattern: str, found: list[str]):
-    make(*TREE)
+    make_files(*TREE)
     assert folder.find(checked_pattern(pattern)) == found
 
 
@@ -103,7 +103,7 @@ def test_folders_on_the_way_are_made(folder: Folder):
 
 def test_a_folder_in_the_place_of_a_file_is_one_sentence(folder: Folder):
     Path("a").mkdir()
-    with pytest.raises(CatalogError, match="The file 'a' in .* cannot be written"):
+    with pytest.raises(CatalogError, match=r"The file 'a' in .* cannot be written"):
         folder.replace("a", [b"x"])
     assert os.listdir() == ["a"]
 
@@ -114,7 +114,7 @@ def test_a_folder_that_is_not_there_is_one_sentence(tmp_path: Path):
 
 
 def test_no_descriptor_is_left_open(folder: Folder):
-    make(*TREE)
+    make_files(*TREE)
     before = os.listdir("/proc/self/fd")
     for _ in range(3):
         folder.find("**/*")
@@ -126,6 +126,43 @@ def test_no_descriptor_is_left_open(folder: Folder):
             pass
         folder.replace("data/deep/new", [b"x"])
     assert os.listdir("/proc/self/fd") == before
+
+
+def become(make: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have `a` become something else after it was looked at, and before it is opened."""
+    from runnable import files
+
+    check, looked = files._check_kind, [False]
+
+    def check_and_swap(what: str, found: os.stat_result, *, linked: bool) -> None:
+        check(what, found, linked=linked)
+        if not looked[0]:
+            looked[0] = True
+            os.unlink("a")
+            make()
+
+    monkeypatch.setattr(files, "_check_kind", check_and_swap)
+
+
+@pytest.mark.parametrize(
+    ("make", "reason"),
+    [
+        (lambda: os.symlink("b", "a"), "is a symbolic link"),
+        (lambda: os.link("b", "a"), "has 2 names"),
+        (lambda: os.mkfifo("a"), "is a pipe"),
+        (lambda: os.mkdir("a"), "is a folder"),
+    ],
+)
+def test_what_a_file_becomes_after_it_was_looked_at_is_not_read(
+    folder: Folder,
+    make: Callable[[], object],
+    reason: str,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    make_files("a", "b")
+    become(make, monkeypatch)
+    with pytest.raises(CatalogError, match=reason), folder.file("a"):
+        pass
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
@@ -151,8 +188,8 @@ def test_what_a_user_may_not_read_or_write_is_one_sentence(tmp_path: Path):
     thread = threading.Thread(target=as_another_user)
     thread.start()
     thread.join(20)
+    denied = "Permission denied). Give this user the right to it."
     assert told == [
-        "The file 'a' cannot be read (Permission denied). Give this user the right to it.",
-        f"The file 'b' in {str(tmp_path)!r} cannot be written (Permission denied). Give this user "
-        f"the right to it.",
+        f"The file 'a' cannot be read ({denied}",
+        f"The file 'b' in {str(tmp_path)!r} cannot be written ({denied}",
     ]

@@ -11,7 +11,8 @@ A store of your own is held to the same law as those that come with `runnable`:
         def store(self, tmp_path):
             return MyStore(folder=tmp_path)
 
-`CatalogSuite` is the same for a catalog of your own. The suites need `runnable[test]`; `simulate` needs nothing.
+`CatalogSuite` is the same for a catalog of your own. The suites need `runnable[test]`; `simulate`
+needs nothing.
 """
 
 from __future__ import annotations

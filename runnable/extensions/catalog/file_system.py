@@ -13,7 +13,7 @@ from typing import ClassVar, Final
 
 from runnable.catalog import BaseCatalog
 from runnable.exceptions import CatalogError
-from runnable.files import Folder, half_made, refused
+from runnable.files import Folder, half_made, refused, short_name
 from runnable.steplog import DataCatalog
 
 OBJECTS: Final = ".objects"
@@ -21,8 +21,6 @@ OBJECTS: Final = ".objects"
 PRIVATE: Final = 0o700
 _CLONE: Final = 0x40049409
 """The `FICLONE` of `ioctl`: a copy that shares what it holds until one of the two is written."""
-_MAX_SEGMENT: Final = 180
-"""Bytes of a folder's name; a file system allows 255."""
 
 
 class FileSystemCatalog(BaseCatalog):
@@ -80,7 +78,7 @@ class FileSystemCatalog(BaseCatalog):
         """Show them as `<run id>/<step path>/<name>`."""
         with self._open(make=True) as folder:
             for file in files:
-                name = f"{run_id}/{_segment(path)}/{file.name}"
+                name = f"{run_id}/{short_name(path)}/{file.name}"
                 try:
                     _show(folder, _object(file.sha256), name)
                 except OSError as error:
@@ -132,15 +130,6 @@ def _made(path: Path) -> bool:
 
 def _object(sha256: str) -> str:
     return f"{OBJECTS}/{sha256[:2]}/{sha256[2:]}"
-
-
-def _segment(path: str) -> str:
-    """A step's path as the name of a folder."""
-    written = path.encode()
-    if len(written) <= _MAX_SEGMENT:
-        return path
-    digest = hashlib.sha256(written).hexdigest()[:16]
-    return f"{written[:_MAX_SEGMENT].decode(errors='ignore')}…{digest}"
 
 
 def _show(folder: Folder, kept: str, name: str) -> None:

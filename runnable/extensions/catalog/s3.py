@@ -16,6 +16,7 @@ from pydantic_core import to_json
 from runnable.catalog import BaseCatalog
 from runnable.defaults import MIB
 from runnable.exceptions import CatalogError, message_of
+from runnable.files import short_name
 from runnable.steplog import DataCatalog
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ class S3Catalog(BaseCatalog):
             }
             for file in files
         ]
-        self._send(self._key(f"runs/{run_id}/{path}.json"), to_json(listed, indent=2))
+        self._send(self._key(f"runs/{run_id}/{short_name(path)}.json"), to_json(listed, indent=2))
 
     def _send(self, key: str, content: bytes) -> None:
         try:

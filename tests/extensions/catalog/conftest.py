@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,7 +29,7 @@ class S3Server:
 
 
 @contextmanager
-def serving(*arguments: str) -> Iterator[S3Server]:
+def serving(*arguments: str) -> Generator[S3Server]:
     """A server, until the end of the block."""
     process = subprocess.Popen(
         [sys.executable, str(SERVER), *arguments],
