@@ -58,6 +58,9 @@ class Ledger:
         self._branches: dict[str, Branch] = {}
         """Path of a branch → its files; of what ran in composites that have ended, in the one
         around them."""
+        self._inside: dict[str, dict[str, None]] = {}
+        """Path of a composite → the branches in it that have files, and those in their composites,
+        so that closing one costs what is in it and not what is in the run."""
         if history is not None:
             self._replay(history)
 
@@ -77,10 +80,10 @@ class Ledger:
             failed: Whether the attempt has failed.
         """
         after = f"{path}.{defaults.ON_FAILURE}"
-        self._branches.pop(after, None)
+        self._pop(after)
         put = {file.name: Put(seq, path, file) for file in files}
         if put:
-            self._branches.setdefault(after if failed else _around(path), {}).update(put)
+            self._at(after if failed else _around(path)).update(put)
 
     def close(self, path: str, *, in_turn: bool) -> None:
         """A composite has succeeded: what its branches have put is seen by the steps after it.
@@ -90,7 +93,7 @@ class Ledger:
             in_turn: Whether its branches ran one after the other.
         """
         if self._branches:
-            self._hand_on(path, self._taken(f"{path}."), in_turn=in_turn)
+            self._hand_on(path, self._taken(path, f"{path}."), in_turn=in_turn)
 
     def turn_over(self, path: str) -> None:
         """A turn of a loop is over: the next sees what it has put.
@@ -99,18 +102,44 @@ class Ledger:
             path: The turn's, which is a branch of the loop.
         """
         if self._branches:
-            own = self._branches.pop(path, {})
-            self._hand_on(_around(path), [own, *self._taken(f"{path}.")], in_turn=True)
+            loop = _around(path)
+            inside = [self._pop(path), *self._taken(loop, f"{path}.")]
+            self._hand_on(loop, inside, in_turn=True)
 
     def _hand_on(self, path: str, inside: Iterable[Branch], *, in_turn: bool) -> None:
-        outer = self._branches.setdefault(_around(path), {})
-        for name, put in _merged(path, inside, in_turn=in_turn).items():
+        came = _merged(path, inside, in_turn=in_turn)
+        if not came:
+            return
+        outer = self._at(_around(path))
+        for name, put in came.items():
             if name not in outer or outer[name].seq < put.seq:
                 outer[name] = put
 
-    def _taken(self, start: str) -> list[Branch]:
-        found = [one for one in self._branches if one.startswith(start)]
-        return [self._branches.pop(one) for one in found]
+    def _taken(self, composite: str, start: str) -> list[Branch]:
+        """The branches of a composite whose paths begin so; they are gone then."""
+        found = [one for one in self._inside.get(composite, ()) if one.startswith(start)]
+        return [self._pop(one) for one in found]
+
+    def _at(self, branch: str) -> Branch:
+        """The files of a branch, to be added to."""
+        files = self._branches.get(branch)
+        if files is None:
+            files = self._branches[branch] = {}
+            for composite in _composites_around(branch):
+                self._inside.setdefault(composite, {})[branch] = None
+        return files
+
+    def _pop(self, branch: str) -> Branch:
+        """The files of a branch, which has none then."""
+        files = self._branches.pop(branch, None)
+        if files is None:
+            return {}
+        for composite in _composites_around(branch):
+            inside = self._inside[composite]
+            del inside[branch]
+            if not inside:
+                del self._inside[composite]
+        return files
 
     def seen_from(self, path: str) -> Mapping[str, Put]:
         """Name → what a step at that path gets.
@@ -124,11 +153,8 @@ class Ledger:
             own = self._branches.get(branch, {})
             seen = {**own, **seen}
             if last == defaults.ON_FAILURE:
-                inside = [
-                    files
-                    for one, files in self._branches.items()
-                    if one.startswith(f"{step}.") and files is not own
-                ]
+                there = [one for one in self._inside.get(step, ()) if one != branch]
+                inside = [self._branches[one] for one in there]
                 seen = {**_merged(step, inside, in_turn=False), **seen}
         return seen
 
@@ -182,6 +208,14 @@ def _branches_around(path: str) -> Iterator[str]:
         if not branch:
             return
         branch = _around(_around(branch))
+
+
+def _composites_around(branch: str) -> Iterator[str]:
+    """The composite that a branch is of, the one around that, and so on."""
+    composite = _around(branch)
+    while composite:
+        yield composite
+        composite = _around(_around(composite))
 
 
 def _branch_of(path: str, composite: str) -> str:

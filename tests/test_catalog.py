@@ -696,6 +696,33 @@ def test_a_file_that_vanishes_before_it_is_read_is_one_sentence(
     assert "The file 'a.csv' was there and is gone" in str(cause_of(put("a.csv", "put")))
 
 
+async def test_a_cancel_while_the_files_of_a_failed_step_are_kept_does_not_hide_its_error(
+    monkeypatch: pytest.MonkeyPatch,
+    read_journal: Callable[[str], list[Record]],
+):
+    began, go_on = threading.Event(), threading.Event()
+
+    def put_blob(self: BaseCatalog, sha256: str, size: int, pieces: Iterator[bytes]) -> None:
+        began.set()
+        assert go_on.wait(20)
+
+    def write_and_fail() -> None:
+        Path("a.csv").write_text("half")
+        raise LookupError("as it must")
+
+    monkeypatch.setattr(FileSystemCatalog, "put_blob", put_blob)
+    failing = step(write_and_fail, "work", catalog=Catalog(put=["a.csv"]))
+    running = asyncio.ensure_future(AsyncPipeline(steps=[failing]).execute(run_id="monday"))
+    assert await asyncio.to_thread(began.wait, 20)
+    running.cancel()
+    with pytest.raises((asyncio.CancelledError, RunCancelledError)):
+        await running
+    go_on.set()
+    records = await asyncio.to_thread(read_journal, "monday")
+    assert [one.kind for one in records[-2:]] == ["task_error", "pipeline_cancelled"]
+    assert from_json(records[-2].event)["error"] == "as it must"
+
+
 async def test_a_cancel_ends_a_copy_at_its_next_piece_and_nothing_is_kept(
     monkeypatch: pytest.MonkeyPatch,
 ):

@@ -117,7 +117,7 @@ def untouched(outside: Path) -> bool:
 
 def test_nothing_outside_is_read_while_paths_are_swapped(places: tuple[Path, Path], full: bool):
     inside, outside = places
-    wanted, read, refused = 1_000 if not full else 20_000, 0, 0
+    wanted, read, refused = 1_000 if not full else 10_000, 0, 0
     before = os.listdir("/proc/self/fd")
     with swapping(inside, outside) as count, Folder.open(inside) as folder:
         began = time.monotonic()
@@ -140,7 +140,7 @@ def test_nothing_outside_is_read_while_paths_are_swapped(places: tuple[Path, Pat
 
 def test_nothing_outside_is_written_while_paths_are_swapped(places: tuple[Path, Path], full: bool):
     inside, outside = places
-    wanted, written, refused = 1_000 if not full else 20_000, 0, 0
+    wanted, written, refused = 1_000 if not full else 10_000, 0, 0
     with swapping(inside, outside) as count, Folder.open(inside) as folder:
         began = time.monotonic()
         while count[0] < wanted or min(written, refused) < 10:
