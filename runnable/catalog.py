@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, cast
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from runnable.exceptions import CatalogError, DefinitionError
-from runnable.files import checked_pattern
+from runnable.globs import checked_pattern
 from runnable.model import Definition
 from runnable.steplog import DataCatalog
 

@@ -20,7 +20,8 @@ from runnable.calling import note_unfinished
 from runnable.catalog import BaseCatalog, Catalog, DoNothingCatalog
 from runnable.defaults import MIB
 from runnable.exceptions import CatalogError, MissingFilesError, SecretLeakError, message_of
-from runnable.files import Folder, OpenFile, is_literal, matches
+from runnable.files import Folder, OpenFile
+from runnable.globs import is_literal, matches
 from runnable.ledger import Ledger, Put
 from runnable.scope import Scope
 from runnable.steplog import DataCatalog

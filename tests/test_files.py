@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runnable.exceptions import CatalogError
-from runnable.files import Folder, checked_pattern, matches
+from runnable.files import Folder
+from runnable.globs import checked_pattern, matches
 
 
 @pytest.fixture
