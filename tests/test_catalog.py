@@ -38,6 +38,7 @@ from runnable.exceptions import (
 )
 from runnable.extensions.catalog.file_system import FileSystemCatalog
 from runnable.records import Record
+from runnable.tasks import PythonTaskType
 from runnable.testing import simulate
 
 IN_THE_FOLDER = "catalog: {type: do-nothing}\n"
@@ -218,6 +219,13 @@ def test_a_relative_folder_of_a_configuration_is_where_the_files_lie(
     execute(step(writes("work/a.csv", "hello"), "put", catalog=Catalog(put=["*.csv"])))
     assert [*Path("kept").glob("*/put/a.csv")]
     assert not Path(".catalog").exists()
+
+
+async def test_a_command_outside_of_a_run_records_its_files_and_keeps_none():
+    task = PythonTaskType(function=writes("a.csv", "hello"), catalog=Catalog(put=["a.csv"]))
+    attempt = await task.execute_command()
+    assert attempt.files == (DataCatalog("a.csv", sha256("hello"), 5, "put", is_kept=False),)
+    assert ".catalog" not in os.listdir()
 
 
 def test_a_page_of_a_run_counts_files():
