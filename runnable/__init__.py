@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from runnable.sdk import (
         AsyncPipeline,
         AsyncPythonTask,
+        Catalog,
         Conditional,
         Fail,
         Loop,
@@ -75,6 +76,7 @@ _HOMES: Final = {
     "runnable.sdk": (
         "AsyncPipeline",
         "AsyncPythonTask",
+        "Catalog",
         "Conditional",
         "Fail",
         "Loop",
@@ -100,6 +102,7 @@ __all__ = [
     "AsyncPipelineContext",
     "AsyncPythonTask",
     "Backoff",
+    "Catalog",
     "Conditional",
     "ExecutionFailedError",
     "Fail",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from runnable.parameters import Parameter
+from runnable.steplog import DataCatalog
 
 
 class Attempt(NamedTuple):
@@ -17,3 +18,4 @@ class Attempt(NamedTuple):
     error: BaseException | None = None
     will_retry: bool = False
     duration: float = 0.0
+    files: tuple[DataCatalog, ...] = ()

@@ -27,7 +27,7 @@ FILE_VARIABLE: Final = "RUNNABLE_CONFIGURATION_FILE"
 
 DEFAULT_TYPES: Final[Mapping[str, str]] = {
     "run-log-store": "sqlite",
-    "catalog": "do-nothing",
+    "catalog": "file-system",
     "secrets": "env-secrets",
     "pickler": "pickle",
 }

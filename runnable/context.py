@@ -27,6 +27,7 @@ from runnable.exceptions import (
 from runnable.failing import cut
 from runnable.graph import Outcome
 from runnable.journal import Item, Journal, Writer
+from runnable.ledger import Ledger
 from runnable.leftover import left_of
 from runnable.masking import Masker
 from runnable.opening import Opened, Opening
@@ -43,6 +44,7 @@ from runnable.waking import WAKING, on_kernels_thread
 from runnable.watching import WATCH
 
 if TYPE_CHECKING:
+    from runnable.catalog import BaseCatalog
     from runnable.executor import BasePipelineExecutor
     from runnable.graph import Graph
     from runnable.pickler import BasePickler
@@ -63,6 +65,8 @@ class Services(Protocol):
     def secrets(self) -> BaseSecrets: ...
     @property
     def pickler(self) -> BasePickler: ...
+    @property
+    def catalog(self) -> BaseCatalog: ...
 
 
 class AsyncPipelineContext:
@@ -220,6 +224,8 @@ class AsyncPipelineContext:
             log_level=self.log_level,
             echo=executor.echo,
             tracing=self._tracing,
+            catalog=self.services.catalog,
+            ledger=Ledger.of(opened.history),
         )
 
     def _put_blob(self, data: bytes) -> str:

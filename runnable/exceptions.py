@@ -32,6 +32,8 @@ RunnableError
 │   ├── BreakError (ValueError)         a loop's parameter does not say whether it is over
 │   ├── NoBranchError (ValueError)      a conditional has no branch for its parameter's value
 │   ├── UnsendableError (ValueError)    what cannot be pickled to or from the process of a step
+│   ├── CatalogError                    a file that cannot be kept, or be given to a step
+│   │   └── MissingFilesError           patterns that stand for no file
 │   └── ProcessTraceback                the traceback in the process of a step: the cause there
 ├── ExecutionFailedError                a run that failed; the user's exception is its cause
 ├── RunCancelledError                   a run that was cancelled
@@ -557,6 +559,52 @@ class UnsendableError(StepError, ValueError):
             f"{what} cannot be pickled to travel between this process and that of the step "
             f"({first_line(problem)}). Hand on what it is made of instead."
         )
+
+
+class CatalogError(StepError):
+    """A file cannot be kept, or be given to a step, or is not what was kept.
+
+    Args:
+        what: The file, the folder or the place where files are kept.
+        reason: What is wrong with it, as a verb and what follows.
+        advice: What to do, a sentence without its full stop.
+    """
+
+    def __init__(self, what: str, reason: str, advice: str) -> None:
+        self.what = what
+        self.reason = reason
+        self.advice = advice
+        super().__init__(f"{what} {reason}. {advice}.")
+
+
+class MissingFilesError(CatalogError):
+    """Patterns of a step's catalog stand for no file.
+
+    `stage` is `get` or `put`; `there` has the names of the files that there are.
+    """
+
+    def __init__(
+        self, stage: str, patterns: Sequence[str], there: Sequence[str], folder: str
+    ) -> None:
+        self.stage = stage
+        self.patterns: tuple[str, ...] = tuple(patterns)
+        self.there: tuple[str, ...] = tuple(there)
+        self.folder = folder
+        one = len(patterns) == 1
+        found = listed(map(repr, there)) or "none"
+        from_steps = " or was put by an earlier step" if stage == "get" else ""
+        reason = (
+            f"stand{'s' if one else ''} for no file that lies in {folder!r}{from_steps} (there "
+            f"are: {found})"
+        )
+        advice = (
+            f"Write the file in this step, or change Catalog({stage}=[…])"
+            if stage == "put"
+            else "Put the file in an earlier step, or change Catalog(get=[…])"
+        )
+        named = listed(map(repr, patterns))
+        what = f"The pattern{'' if one else 's'} {named} of Catalog({stage}=[…])"
+        super().__init__(what, reason, advice)
 
 
 class ProcessTraceback(StepError):

@@ -48,6 +48,8 @@ class StepLike(Protocol):
     def problem(self) -> str: ...
     @property
     def skipped(self) -> str: ...
+    @property
+    def file_count(self) -> int: ...
     def stored_outputs(self) -> Mapping[str, Mapping[str, Any]]: ...
 
 
@@ -174,10 +176,10 @@ def _run_facts(run: RunLike) -> Iterator[tuple[str, str]]:
 def _run_tables(run: RunLike) -> Iterator[Table]:
     if run.steps:
         shown = [_step_row(path, run.steps[path]) for path in _survivors(run.steps)]
-        header = ("step", "status", "attempts", "time", "error")
-        kept = len(header) if any(row[-1] for row in shown) else len(header) - 1
-        rows = [row[:kept] for row in shown]
-        yield Table(header[:kept], rows, more=_more(run.steps, rows))
+        header = ("step", "status", "attempts", "time", "files", "error")
+        kept = [at for at in range(len(header)) if at < 4 or any(row[at] for row in shown)]
+        rows = [[row[at] for at in kept] for row in shown]
+        yield Table([header[at] for at in kept], rows, more=_more(run.steps, rows))
     outputs = (step.stored_outputs() for step in run.steps.values())
     metrics = {
         name: stored
@@ -215,6 +217,7 @@ def _step_row(path: str, step: StepLike) -> Row:
         f"{step.status} ({why})" if why else step.status,
         str(step.last_attempt),
         NOTHING if seconds is None else in_words(seconds),
+        f"{step.file_count:,}" if step.file_count else "",
         first_line(step.problem),
     )
 

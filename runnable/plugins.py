@@ -24,7 +24,11 @@ BUILT_IN: Final[Mapping[str, Mapping[str, str]]] = {
         "buffered": "runnable.extensions.run_log_store.buffered:BufferedRunLogStore",
         "sqlite": "runnable.extensions.run_log_store.sqlite:SQLiteRunLogStore",
     },
-    "catalog": {"do-nothing": "runnable.catalog:DoNothingCatalog"},
+    "catalog": {
+        "do-nothing": "runnable.catalog:DoNothingCatalog",
+        "file-system": "runnable.extensions.catalog.file_system:FileSystemCatalog",
+        "s3": "runnable.extensions.catalog.s3:S3Catalog",
+    },
     "secrets": {
         "do-nothing": "runnable.secrets:DoNothingSecrets",
         "env-secrets": "runnable.extensions.secrets.env_secrets:EnvSecrets",

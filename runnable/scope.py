@@ -24,6 +24,8 @@ from runnable.parameters import JsonParameter, ObjectParameter, Parameter
 from runnable.records import Batch, Head
 
 if TYPE_CHECKING:
+    from runnable.catalog import BaseCatalog
+    from runnable.ledger import Ledger
     from runnable.pickler import BasePickler
     from runnable.proc import ProcessIdentity
     from runnable.runlog import RunLog
@@ -169,6 +171,10 @@ class Run:
     """Functions that go on in threads although nobody waits for them any more."""
     tracing: Tracing | None = None
     """Makes the spans; None if no tracer is configured."""
+    catalog: BaseCatalog | None = None
+    """Where files are kept; None outside a run."""
+    ledger: Ledger | None = None
+    """Which files the steps have put; None until there are any."""
     is_blocked: bool = False
     """A sync function runs on the loop's own thread: nobody may wait for the loop meanwhile."""
     _deliver_comes: bool = False
@@ -463,8 +469,15 @@ class Scope:
 
     def log(self, stream: Literal["stdout", "stderr"], text: str) -> None:
         """Record what the task printed or logged, masked already; from whatever thread."""
-        if self.closed:
-            return
+        if not self.closed:
+            self._log(stream, text)
+
+    def note(self, text: str) -> None:
+        """Put a line of the engine's own into the step's log, also when its code has ended."""
+        masker = self.run.masker
+        self._log("stderr", f"{masker.mask(text) if masker else text}\n")
+
+    def _log(self, stream: Literal["stdout", "stderr"], text: str) -> None:
         if self._logs is None:
             self._logs = {}
         head = self._logs.get(stream)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self, TypeAlias
 
 from pydantic_core import from_json
 
@@ -22,6 +22,45 @@ Stored = Mapping[str, object]
 """A parameter as a record holds it: `{"kind": "json", "value": …}`."""
 ReadBlob = Callable[[str, str], bytes]
 """(run id, digest) → the bytes of a blob."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataCatalog:
+    """A file that a step was given, or that was put when it had ended.
+
+    Args:
+        name: Relative to the `compute_data_folder`, with `/` between its parts.
+        sha256: Of its content, 64 hexadecimal digits.
+        size: Bytes.
+        stage: Which of the two it is.
+        is_kept: Whether the catalog has a copy of what was put.
+
+    Example:
+        >>> DataCatalog("out.csv", "5891…", 6, "put").stored()
+        {'name': 'out.csv', 'sha256': '5891…', 'size': 6, 'stage': 'put'}
+    """
+
+    name: str
+    sha256: str
+    size: int
+    stage: Literal["get", "put"]
+    is_kept: bool = True
+
+    def stored(self) -> dict[str, JsonValue]:
+        """What a record holds of it."""
+        told: dict[str, JsonValue] = {
+            "name": self.name,
+            "sha256": self.sha256,
+            "size": self.size,
+            "stage": self.stage,
+        }
+        return told if self.is_kept else {**told, "kept": False}
+
+    @classmethod
+    def read(cls, stored: Mapping[str, Any]) -> Self:
+        """The file that a record tells of."""
+        kept = stored.get("kept", True)
+        return cls(stored["name"], stored["sha256"], stored["size"], stored["stage"], kept)
 
 
 @dataclass(slots=True)
@@ -48,6 +87,8 @@ class StepAttempt:
     user_defined_metrics: dict[str, Parameter] = field(default_factory=dict[str, Parameter])
     returned: str | None = None
     """A preview of what a step without `returns` gave back."""
+    files: tuple[DataCatalog, ...] = ()
+    """Those that its catalog got and put, in that order."""
 
     @property
     def message(self) -> str:
@@ -68,6 +109,7 @@ _STATUS: Final[dict[str, defaults.Status]] = {
     "task_completed": defaults.SUCCESS,
     "task_error": defaults.FAIL,
 }
+_HAS_FILES: Final = b'"files":['
 _WITH_OUTPUTS: Final = ("task_completed", "composite_completed")
 
 
@@ -154,6 +196,18 @@ class StepLog:
         event: Event = from_json(text)
         return event.get("duration", _decoded(values).get("duration"))
 
+    @property
+    def file_count(self) -> int:
+        """How many files its last attempt got and put."""
+        return len(_files(self._story[-1][2])) if self._story else 0
+
+    def puts(self) -> Iterator[tuple[int, bool, tuple[DataCatalog, ...]]]:
+        """What its attempts have put: the seq of the record, whether the attempt failed, files."""
+        for kind, text, values, _ in self._story:
+            if kind in ("task_completed", "task_error") and _HAS_FILES in values:
+                put = tuple(one for one in _files(values) if one.stage == "put")
+                yield from_json(text)["seq"], kind == "task_error", put
+
     def outputs(self) -> dict[str, Parameter]:
         """What its last attempt returned, if that succeeded."""
         return self._loader.restore(self.stored_outputs())
@@ -188,6 +242,7 @@ class StepLog:
         if "timestamp" in event:
             attempt.end_time = time_of(event)
         attempt.duration = event.get("duration", values.get("duration"))
+        attempt.files = tuple(DataCatalog.read(one) for one in values.get("files", ()))
         if kind in _WITH_OUTPUTS:
             outputs = self._loader.restore(outputs_of(event, values))
             attempt.output_parameters = outputs
@@ -251,7 +306,7 @@ class Loader:
 
 def outputs_of(event: Event, values: Values) -> dict[str, Stored]:
     """What a task or composite returned; where the previews are the values, they stand for them."""
-    if values:
+    if "outputs" in values:
         return values["outputs"]
     outputs: Event = event["outputs"]
     metrics: Event = event.get("metrics", NONE)
@@ -262,6 +317,12 @@ def outputs_of(event: Event, values: Values) -> dict[str, Stored]:
         name: {"kind": "metric" if name in metrics else "json", "value": value}
         for name, value in outputs.items()
     }
+
+
+def _files(values: bytes) -> list[DataCatalog]:
+    if _HAS_FILES not in values:
+        return []
+    return [DataCatalog.read(one) for one in _decoded(values).get("files", ())]
 
 
 def _decoded(values: bytes) -> Values:

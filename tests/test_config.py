@@ -137,7 +137,7 @@ def test_a_section_chooses_the_plug_in(load: Load) -> None:
     services = load("pipeline-executor: {type: async-local}\nrun-log-store: {type: buffered}")
     assert services.pipeline_executor.service_name == "async-local"
     assert services.run_log_store.service_name == "buffered"
-    assert services.catalog.service_name == "do-nothing"
+    assert services.catalog.service_name == "file-system"
 
 
 @pytest.mark.parametrize("section", SECTIONS)
@@ -273,7 +273,10 @@ def test_both_forms_of_one_section_are_refused(load: Load) -> None:
         ),
         (
             "catalog:\n  config: {}",
-            ":1: the section catalog needs a type (there are: do-nothing, not-one).",
+            (
+                ":1: the section catalog needs a type "
+                "(there are: do-nothing, file-system, not-one, s3)."
+            ),
         ),
         (
             "job-executor: {}",

@@ -24,6 +24,7 @@ from runnable import (
     current,
     pickled,
 )
+from runnable.catalog import BaseCatalog, DoNothingCatalog
 from runnable.clock import Clock
 from runnable.context import AsyncPipelineContext
 from runnable.events import TaskLogEvent
@@ -90,6 +91,7 @@ class GivenServices:
     pipeline_executor: BasePipelineExecutor = field(default_factory=AsyncLocalExecutor)
     secrets: BaseSecrets = field(default_factory=DoNothingSecrets)
     pickler: PicklePickler = field(default_factory=PicklePickler)
+    catalog: BaseCatalog = field(default_factory=DoNothingCatalog)
 
 
 class NoTimeClock(Clock):

@@ -37,6 +37,8 @@ class CompositeNode(BaseNode):
             except Exception as error:
                 outcome = failed(error, scope)
         self._record(scope, outcome, shown, clock.elapsed(began))
+        if outcome.error is None and (ledger := scope.run.ledger) is not None:
+            ledger.close(scope.path, in_turn=self.node_type == "loop")
         return outcome
 
     @abstractmethod

@@ -51,6 +51,8 @@ class LoopNode(CompositeNode):
             outcome = await walker.walk(self.branch, inner)
             if outcome.error is not None:
                 return together(scope, [outcome])
+            if (ledger := scope.run.ledger) is not None:
+                ledger.turn_over(inner.path)
             try:
                 if self.is_over(carried, scope):
                     break

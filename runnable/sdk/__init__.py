@@ -9,7 +9,7 @@ from runnable.sdk.pipeline import AsyncPipeline, Pipeline, RunOptions
 from runnable.sdk.runs import cancel, follow
 from runnable.sdk.shell import ShellTask
 from runnable.sdk.step import Step
-from runnable.sdk.tasks import AsyncPythonTask, PythonTask, Stub, json, metric, pickled
+from runnable.sdk.tasks import AsyncPythonTask, Catalog, PythonTask, Stub, json, metric, pickled
 
 if TYPE_CHECKING:
     from runnable.events import (
@@ -35,6 +35,7 @@ __all__ = [
     "AsyncPythonTask",
     "BranchCompletedEvent",
     "BranchStartedEvent",
+    "Catalog",
     "CompositeCompletedEvent",
     "Conditional",
     "Fail",

@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeAlias
 
 from pydantic import AfterValidator, ConfigDict, Field, field_validator
 
+from runnable.catalog import Catalog
 from runnable.exceptions import DefinitionError
 from runnable.nodes import BaseNode, StubNode, TaskNode
 from runnable.parameters import TaskReturns
 from runnable.sdk.step import Branch, Step
 from runnable.tasks import AsyncPythonTaskType, PythonTaskType, TaskSettings
 from runnable.tasks.python import must_be_async
+
+__all__ = ["AsyncPythonTask", "Catalog", "PythonTask", "Stub", "json", "metric", "pickled"]
 
 AsyncFunction: TypeAlias = Callable[..., Awaitable[object] | AsyncIterator[object]]
 """What an async function or an async generator function looks like from outside."""

@@ -18,12 +18,14 @@ from runnable.binding import Bound
 from runnable.capture import ROUTER
 from runnable.clock import Clock, instant
 from runnable.exceptions import (
+    CatalogError,
     Interrupted,
     StepTimeoutError,
     first_line,
     message_of,
     visible,
 )
+from runnable.exchange import Exchange
 from runnable.failing import cut, show_users_own, trace_of
 from runnable.forking import end_child
 from runnable.outputs import digest_of, previews, shown_of, told
@@ -137,6 +139,7 @@ class BaseTaskType(TaskSettings, ABC):
             input_parameters=dict(attempt.inputs or {}),
             output_parameters=attempt.outputs,
             user_defined_metrics={name: attempt.outputs[name] for name in attempt.metrics},
+            files=attempt.files,
         )
 
     def _scope_of_call(
@@ -203,7 +206,10 @@ class BaseTaskType(TaskSettings, ABC):
         sink, masker = run.sink, run.masker
         began = run.clock.monotonic()
         inputs: Mapping[str, Any] | None = None
+        exchange = None if self.catalog is None else Exchange(self.catalog, scope)
         try:
+            if exchange is not None:
+                await exchange.fetch()
             arguments = self.bind(scope)
             inputs = arguments.used
             shown = previews(inputs, masker)
@@ -212,25 +218,34 @@ class BaseTaskType(TaskSettings, ABC):
             rest = b',"inputs":%b,"voids_chunks":%b' % (shown, voids)
             scope.record("task_started", rest, values)
         except Exception as error:
-            if inputs is None:  # another attempt binds no better
+            # Another attempt binds no better; a store of files may be there again.
+            if inputs is None and not isinstance(error, CatalogError):
                 scope.retries_left = 0
-            return await self._failed(scope, error, inputs, began)
+            return await self._failed(scope, error, inputs, began, exchange)
         if (waiting := sink.commit_step()) is not None:
             await waiting
         try:
+            if exchange is not None:
+                exchange.begin()
             result, outputs = await self._called(arguments, scope)
+            if exchange is not None:
+                await exchange.save()
             duration = run.clock.elapsed(began)
             metrics, rest, values = await self._completed(scope, result, outputs, duration)
         except asyncio.CancelledError as error:
             if run.cancelled or _is_cancelled():
                 raise
-            return await self._failed(scope, error, inputs, began)
+            return await self._failed(scope, error, inputs, began, exchange)
         except BaseException as error:
             if isinstance(error, KeyboardInterrupt) or _is_closed(error, run):
                 raise
-            return await self._failed(scope, error, inputs, began)
-        scope.record("task_completed", rest, values)
-        return Attempt(outputs, metrics, inputs, None, False, duration)
+            return await self._failed(scope, error, inputs, began, exchange)
+        if exchange is None:
+            scope.record("task_completed", rest, values)
+            return Attempt(outputs, metrics, inputs, None, False, duration)
+        seq = scope.record("task_completed", rest, exchange.recorded(values))
+        exchange.tell_ledger(seq, failed=False)
+        return Attempt(outputs, metrics, inputs, None, False, duration, exchange.files)
 
     async def _called(self, arguments: Bound, scope: Scope) -> tuple[object, dict[str, Parameter]]:
         """Call, as the current scope, with what it prints captured; then match what it returned."""
@@ -282,6 +297,23 @@ class BaseTaskType(TaskSettings, ABC):
         error: BaseException,
         inputs: Mapping[str, Any] | None,
         began: float,
+        exchange: Exchange | None = None,
+    ) -> Attempt:
+        if exchange is None:
+            return self._record_failure(scope, error, inputs, began)
+        try:
+            await exchange.save_what_is_there()
+        finally:  # a cancel that comes meanwhile does not hide what the step failed of
+            attempt = self._record_failure(scope, error, inputs, began, exchange)
+        return attempt
+
+    def _record_failure(
+        self,
+        scope: Scope,
+        error: BaseException,
+        inputs: Mapping[str, Any] | None,
+        began: float,
+        exchange: Exchange | None = None,
     ) -> Attempt:
         run, masker = scope.run, scope.run.masker
         show_users_own(error)
@@ -298,8 +330,9 @@ class BaseTaskType(TaskSettings, ABC):
                         f"retry_on of the step failed, so it is not tried again: {reason}"
                     )
         duration = run.clock.elapsed(began)
-        self._record_error(scope, error, duration, will_retry=will_retry)
-        return Attempt({}, (), inputs, error, will_retry, duration)
+        self._record_error(scope, error, duration, exchange, will_retry=will_retry)
+        files = () if exchange is None else exchange.files
+        return Attempt({}, (), inputs, error, will_retry, duration, files)
 
     def interrupted(self, scope: Scope) -> Interrupted:
         """The attempt that was running when the process of the run died has failed of that."""
@@ -312,6 +345,7 @@ class BaseTaskType(TaskSettings, ABC):
         scope: Scope,
         error: BaseException,
         duration: float | None,
+        exchange: Exchange | None = None,
         *,
         will_retry: bool = False,
     ) -> None:
@@ -330,7 +364,11 @@ class BaseTaskType(TaskSettings, ABC):
             to_json(scope.abandoned),
         )
         values = to_json({"error": message, "traceback": trace, "duration": duration})
-        scope.record("task_error", rest, values)
+        if exchange is None:
+            scope.record("task_error", rest, values)
+        else:
+            seq = scope.record("task_error", rest, exchange.recorded(values))
+            exchange.tell_ledger(seq, failed=True)
 
 
 def _pickler() -> Any:

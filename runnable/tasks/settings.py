@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, cast
 from pydantic import BeforeValidator, Field, field_validator
 
 from runnable.backoff import Backoff
+from runnable.catalog import Catalog
 from runnable.exceptions import DefinitionError
 from runnable.model import Definition
 from runnable.parameters import TaskReturns
@@ -47,6 +48,8 @@ class TaskSettings(Definition):
 
     returns: Annotated[Sequence[str | TaskReturns], BeforeValidator(_named)] = ()
     """Names for what the function gives back; a plain string means a JSON value."""
+    catalog: Catalog | None = None
+    """The files that it is given, and those that are kept when it has ended."""
     secrets: Sequence[str] = ()
     """The secrets that its code reads with `runnable.current().secret(name)`."""
     retries: int = Field(default=0, ge=0)

@@ -11,7 +11,8 @@ A store of your own is held to the same law as those that come with `runnable`:
         def store(self, tmp_path):
             return MyStore(folder=tmp_path)
 
-The suites need `runnable[test]`; `simulate` needs nothing.
+`CatalogSuite` is the same for a catalog of your own. The suites need `runnable[test]`; `simulate`
+needs nothing.
 """
 
 from __future__ import annotations
@@ -19,13 +20,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from runnable.testing.catalog import CatalogSuite
     from runnable.testing.run_log_store import RunLogStoreSuite
     from runnable.testing.simulation import simulate
 
-__all__ = ["RunLogStoreSuite", "simulate"]
+__all__ = ["CatalogSuite", "RunLogStoreSuite", "simulate"]
 
 
 def __getattr__(name: str) -> object:
+    if name == "CatalogSuite":
+        from runnable.testing.catalog import CatalogSuite
+
+        return CatalogSuite
     if name == "RunLogStoreSuite":
         from runnable.testing.run_log_store import RunLogStoreSuite
 

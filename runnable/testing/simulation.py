@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from runnable.blocking import PLAYED
+from runnable.catalog import BaseCatalog, DoNothingCatalog
 from runnable.context import AsyncPipelineContext
 from runnable.exceptions import (
     ExecutionFailedError,
@@ -66,6 +67,7 @@ class _Services(NamedTuple):
     run_log_store: BaseRunLogStore
     secrets: BaseSecrets
     pickler: BasePickler
+    catalog: BaseCatalog = DoNothingCatalog()
 
 
 @dataclass(frozen=True, slots=True)

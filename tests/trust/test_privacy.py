@@ -298,6 +298,8 @@ ERRORS = [
     exceptions.ThreadsHeldError(64, [HOSTILE]),
     exceptions.ProcessDiedError(HOSTILE, -9),
     exceptions.UnsendableError(HOSTILE, ValueError(HOSTILE)),
+    exceptions.CatalogError(HOSTILE, HOSTILE, HOSTILE),
+    exceptions.MissingFilesError("get", [HOSTILE], [HOSTILE], HOSTILE),
     exceptions.ReaderStalledError(HOSTILE, 1, 1.0),
     exceptions.ExecutionFailedError(HOSTILE, HOSTILE, HOSTILE),
     exceptions.RunCancelledError(HOSTILE, HOSTILE),

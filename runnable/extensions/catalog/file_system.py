@@ -1,0 +1,175 @@
+"""Files kept in a folder: each content once, and beside it what each step of each run has put."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import ClassVar, Final
+
+from runnable.catalog import BaseCatalog
+from runnable.exceptions import CatalogError
+from runnable.files import Folder, half_made, refused, short_name
+from runnable.steplog import DataCatalog
+
+OBJECTS: Final = ".objects"
+"""Where the contents lie; no run can have that name."""
+PRIVATE: Final = 0o700
+_CLONE: Final = 0x40049409
+"""The `FICLONE` of `ioctl`: a copy that shares what it holds until one of the two is written."""
+
+
+class FileSystemCatalog(BaseCatalog):
+    """Keeps files in a folder that is made when the first is put.
+
+    The folder is closed to other users and ignored by git. A content lies in it once, as
+    `.objects/ab/cdef…`, read-only; `<run id>/<step path>/<name>` shows what each step has put, as a
+    copy that shares its content where the file system can do that, else as a hard link, else as a
+    plain copy. What was changed there by hand is found out when it is read, and never given to a
+    step.
+
+    Args:
+        catalog_location: The folder.
+
+    Example:
+        >>> catalog = FileSystemCatalog(catalog_location=Path("/nowhere"))
+        >>> catalog.has_blob("5891…", 6)
+        False
+    """
+
+    service_name: ClassVar[str] = "file-system"
+    catalog_location: Path = Path(".catalog")
+
+    def has_blob(self, sha256: str, size: int) -> bool:
+        """Whether it is kept, and whole: it is read to its end."""
+        try:
+            with self._open() as folder, folder.file(_object(sha256), linked=True) as file:
+                if file.facts().size != size:
+                    return False
+                found = hashlib.sha256()
+                for piece in file.pieces():
+                    found.update(piece)
+                return found.hexdigest() == sha256
+        except FileNotFoundError:
+            return False
+
+    def put_blob(self, sha256: str, size: int, pieces: Iterator[bytes]) -> None:
+        """Write it under a temporary name, and give it its own when it is on the disk."""
+        with self._open(make=True) as folder:
+            folder.replace(_object(sha256), pieces, mode=0o400, folders=PRIVATE)
+
+    def get_blob(self, sha256: str) -> Iterator[bytes]:
+        """What is kept under that name."""
+        try:
+            with self._open() as folder, folder.file(_object(sha256), linked=True) as file:
+                yield from file.pieces()
+        except FileNotFoundError:
+            raise CatalogError(
+                f"The catalog in {str(self.catalog_location)!r}",
+                f"has no file of the sha-256 {sha256}",
+                "Run the step that puts it again",
+            ) from None
+
+    def lay_out(self, run_id: str, path: str, files: Sequence[DataCatalog]) -> None:
+        """Show them as `<run id>/<step path>/<name>`."""
+        with self._open(make=True) as folder:
+            for file in files:
+                name = f"{run_id}/{short_name(path)}/{file.name}"
+                try:
+                    _show(folder, _object(file.sha256), name)
+                except OSError as error:
+                    what = f"The file {name!r} in {str(self.catalog_location)!r}"
+                    raise refused(what, "cannot be written", error, folder.descriptor) from error
+
+    @contextmanager
+    def _open(self, *, make: bool = False) -> Generator[Folder]:
+        """The folder, which must be this user's own and no link.
+
+        Raises:
+            FileNotFoundError: If there is none, and none is made.
+        """
+        path = self.catalog_location
+        what = f"The catalog's folder {str(path)!r}"
+        try:
+            is_new = make and _made(path)
+            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            if error.errno in (errno.ENOTDIR, errno.ELOOP):
+                raise CatalogError(
+                    what, "is no folder, or a symbolic link", "Name the folder that is meant"
+                ) from None
+            raise refused(what, "cannot be used", error) from error
+        with Folder(descriptor, path) as folder:
+            owner = os.fstat(descriptor).st_uid
+            if owner != os.geteuid():
+                raise CatalogError(
+                    what,
+                    f"belongs to another user (uid {owner}, this one is {os.geteuid()})",
+                    "Use a folder of your own",
+                )
+            if is_new:
+                folder.replace(".gitignore", [b"*\n"], mode=0o600)
+            yield folder
+
+
+def _made(path: Path) -> bool:
+    """Make a folder if it is not there; whether it was made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(mode=PRIVATE)
+    except FileExistsError:
+        return False
+    return True
+
+
+def _object(sha256: str) -> str:
+    return f"{OBJECTS}/{sha256[:2]}/{sha256[2:]}"
+
+
+def _show(folder: Folder, kept: str, name: str) -> None:
+    """Give what is kept another name, in place of what has that."""
+    with (
+        folder.parent_of(kept) as (objects, blob),
+        folder.parent_of(name, make=PRIVATE) as (parent, last),
+    ):
+        beside = half_made()
+        try:
+            if not _cloned(blob, objects, beside, parent):
+                try:
+                    os.link(
+                        blob, beside, src_dir_fd=objects, dst_dir_fd=parent, follow_symlinks=False
+                    )
+                except OSError as error:
+                    if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK):
+                        raise
+                    with folder.file(kept, linked=True) as file:
+                        folder.replace(name, file.pieces(), mode=0o600)
+                    return
+            os.rename(beside, last, src_dir_fd=parent, dst_dir_fd=parent)
+        finally:
+            with suppress(FileNotFoundError):  # a rename onto itself leaves both names
+                os.unlink(beside, dir_fd=parent)
+
+
+def _cloned(blob: str, objects: int, beside: str, parent: int) -> bool:
+    """Make a copy that shares its content; whether the file system can do that."""
+    source = os.open(blob, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=objects)
+    try:
+        made = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        target = os.open(beside, made, 0o600, dir_fd=parent)
+        try:
+            fcntl.ioctl(target, _CLONE, source)
+        except OSError:
+            os.unlink(beside, dir_fd=parent)
+            return False
+        finally:
+            os.close(target)
+    finally:
+        os.close(source)
+    return True
