@@ -210,6 +210,7 @@ class AsyncPipelineContext:
             clock=self.clock,
             pickler=self.services.pickler,
             put_blob=self._put_blob,
+            sign=self.services.pickler.sign,
             tag=opened.tag,
             secrets=opened.secrets,
             masker=Masker(opened.secrets) or None,
@@ -324,7 +325,7 @@ class AsyncPipelineContext:
         store, told = self.services.run_log_store, self._journal.told or []
         history = self._opened.history
         records = told if history is not None else [self._opened.first.plain, *told]
-        return RunLog.put_off(records, history, store.get_blob, self.services.pickler.loads)
+        return RunLog.put_off(records, history, store.get_blob, self.services.pickler)
 
 
 class _Life(asyncio.Task[None]):

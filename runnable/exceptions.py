@@ -19,6 +19,8 @@ RunnableError
 │   ├── UnencodableError (ValueError)   a value that JSON cannot hold, with the path to the place
 │   ├── PickleError (ValueError)        a value that cannot be pickled
 │   ├── UnpickleError (ValueError)      a stored object that cannot be made again
+│   │   └── UntrustedPickleError        one that nobody vouches for: its keyed digest is not right
+│   ├── PickleKeyError (ValueError)     the key of those digests cannot be used
 │   ├── StreamError (ValueError)        a stream that goes on after its end marker
 │   ├── SecretLeakError (ValueError)    a value that holds a secret and would be stored
 │   ├── StepTimeoutError (TimeoutError) an attempt that took longer than its `timeout`
@@ -367,6 +369,31 @@ class UnpickleError(StepError, ValueError):
             f"A stored object cannot be made again ({first_line(problem)}). Bring its class back "
             f"to where it was, install its package, or run the step that returned it again."
         )
+
+
+class UntrustedPickleError(UnpickleError):
+    """A stored object is not unpickled, since its keyed digest is missing or does not match.
+
+    Unpickling can run any code, so it is done only with what the holder of the key has written:
+    those bytes, under that name, by that step of that run. See `docs/parameters.md`.
+    """
+
+    def __init__(self, run_id: str, path: str, name: str, reason: str, advice: str) -> None:
+        self.run_id, self.path, self.name = run_id, path, name
+        step = f"step {path!r}" if path else "no step"
+        StepError.__init__(
+            self,
+            f"The stored object {name!r} of {step} of run {run_id!r} is not unpickled: {reason}. "
+            f"{advice}",
+        )
+
+
+class PickleKeyError(StepError, ValueError):
+    """The key that vouches for pickled values cannot be used."""
+
+    def __init__(self, where: str, reason: str, advice: str) -> None:
+        self.where, self.reason = where, reason
+        super().__init__(f"The key for pickled values, {where}, cannot be used: {reason}. {advice}")
 
 
 class StreamError(StepError, ValueError):

@@ -13,6 +13,7 @@ from runnable import defaults
 from runnable.check import misfits, require
 from runnable.exceptions import (
     GraphChangedError,
+    JournalCorruptError,
     RunFinishedError,
     RunHeldError,
     RunStuckError,
@@ -99,6 +100,7 @@ class Opening(NamedTuple):
         from_environ: Mapping[str, str] = self.environ if first_run else {}
         resume = self.resume or from_environ.get("RUNNABLE_RETRY_RUN_ID", "")
         secrets = _secrets_of(graph, services.secrets)
+        services.pickler.prepare(in_memory=services.run_log_store.in_memory, is_used=graph.pickles)
         if resume:
             return self._resume(check_run_id(resume), graph, services, clock, secrets, tracing)
         run_id = self.run_id or from_environ.get("RUNNABLE_RUN_ID", "") or clock.new_run_id()
@@ -151,8 +153,10 @@ class Opening(NamedTuple):
                 raise RunHeldError(run_id, str(found.owner))
             found = store.lease(run_id, Owner.current(), "release", epoch=found.epoch)
         history = fold(store.read(run_id, kinds=CONTROL_KINDS)).attach(
-            store.get_blob, services.pickler.loads
+            store.get_blob, services.pickler
         )
+        if history.run_id != run_id:
+            raise JournalCorruptError(run_id, 1, f"it tells of the run {history.run_id!r}")
         self._check_resumable(history, graph)
         epoch = found.epoch + 1
         rest = _started(history.tag, graph, resumed=True, epoch=epoch)

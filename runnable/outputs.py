@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import reprlib
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pydantic_core import from_json, to_json
 
 from runnable.blocking import in_store_thread
+from runnable.defaults import MAX_BLOB_INLINE_BYTES
 from runnable.exceptions import SecretLeakError
 from runnable.failing import cut
-from runnable.parameters import JsonParameter, Parameter
+from runnable.parameters import JsonParameter, Parameter, Sign
 
 if TYPE_CHECKING:
     from runnable.masking import Masker
@@ -70,15 +72,16 @@ def _check_leaks(outputs: Mapping[str, Parameter], masker: Masker) -> None:
 
 
 async def _whole(outputs: Mapping[str, Parameter], scope: Scope) -> bytes:
-    blobs: list[bytes] = []
-
-    def digest(data: bytes) -> str:
-        blobs.append(data)
-        return digest_of(data)
-
-    stored = [b"%b:%b" % (to_json(name), output.stored(digest)) for name, output in outputs.items()]
-    for data in blobs:
-        await in_store_thread(scope.run.put_blob, data)
+    run, path, stored = scope.run, scope.path, list[bytes]()
+    for name, output in outputs.items():
+        sign: Sign | None = None
+        if run.sign is not None:
+            sign = partial(run.sign, run.run_id, path, name)
+        if output.kind == "object" or len(output.encoded) > MAX_BLOB_INLINE_BYTES:
+            form = await in_store_thread(output.stored, run.put_blob, sign)
+        else:
+            form = output.stored(None)
+        stored.append(b"%b:%b" % (to_json(name), form))
     return b"{%b}" % b",".join(stored)
 
 

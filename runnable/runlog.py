@@ -22,8 +22,10 @@ from runnable.steplog import (
     StepAttempt,
     StepLog,
     Stored,
+    Unpickler,
     Values,
     outputs_of,
+    placed,
     time_of,
 )
 
@@ -87,7 +89,7 @@ class RunLog:
         records: Sequence[Plain],
         start: RunLog | None,
         read_blob: ReadBlob,
-        loads: Callable[[bytes], object],
+        pickler: Unpickler,
     ) -> RunLog:
         """`fold`, put off until the log is first looked at: who does not look does not pay.
 
@@ -95,11 +97,11 @@ class RunLog:
             records: Records of one run, in order; kept until then.
             start: The fold of the records before them, which becomes this log's own.
             read_blob: Where large values are read from.
-            loads: Makes the value of a pickle.
+            pickler: Makes the values of pickles.
         """
         log = object.__new__(cls)
         log._untold = (records, start)
-        log._loader = Loader(read_blob, loads)
+        log._loader = Loader(read_blob, pickler)
         return log
 
     if not TYPE_CHECKING:  # type checkers take the attributes from the fields
@@ -111,7 +113,7 @@ class RunLog:
                 raise AttributeError(f"A RunLog has no attribute {name!r}.")
             records, start = untold
             log = RunLog() if start is None else start
-            log.attach(self._loader.read_blob, self._loader.loads)
+            log.attach(self._loader.read_blob, self._loader.pickler)
             for plain in records:
                 if plain[0] > log.seq:  # two threads may look at once
                     log.take(Record._make(plain))
@@ -180,6 +182,8 @@ class RunLog:
 
         Raises:
             KeyError: If the run has no such parameter.
+            UntrustedPickleError: If it is not what its step returned, or the key is another.
+            UnpickleError: If it cannot be made again.
         """
         return self.restore({name: self._stored[name]})[name].get_value()
 
@@ -199,10 +203,10 @@ class RunLog:
         """The parameters that the journal holds like that."""
         return self._loader.restore(stored)
 
-    def attach(self, read_blob: ReadBlob, loads: Callable[[bytes], object] | None = None) -> Self:
-        """Say where large and pickled values are read from."""
+    def attach(self, read_blob: ReadBlob | None, pickler: Unpickler | None = None) -> Self:
+        """Say where large and pickled values are read from, and what unpickles them."""
         self._loader.read_blob = read_blob
-        self._loader.loads = loads or self._loader.loads
+        self._loader.pickler = pickler or self._loader.pickler
         return self
 
     def interrupt(self) -> None:
@@ -265,7 +269,7 @@ class RunLog:
             self.run_id = self._loader.run_id = event["run_id"]
             self.pipeline, self.tag = event["pipeline"], event["tag"]
             self.start_time = time_of(event)
-            self._initial = values.get("parameters", {})
+            self._initial = placed(values.get("parameters", {}), "")
             self._stored = dict(self._initial)
         else:
             if self._open:

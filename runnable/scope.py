@@ -122,6 +122,8 @@ class Run:
     pickler: BasePickler
     put_blob: Callable[[bytes], str]
     """Keeps bytes beside the run and names them by their sha-256; called from a thread."""
+    sign: Callable[[str, str, str, bytes], str] | None = None
+    """Vouches for a pickle: (run id, path, name, bytes) → keyed digest; None where none is kept."""
     tag: str = ""
     secrets: Mapping[str, str] = field(default_factory=dict[str, str])
     masker: Masker | None = None

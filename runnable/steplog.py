@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol, Self, TypeAlias
 
 from pydantic_core import from_json
 
@@ -22,6 +23,18 @@ Stored = Mapping[str, object]
 """A parameter as a record holds it: `{"kind": "json", "value": …}`."""
 ReadBlob = Callable[[str, str], bytes]
 """(run id, digest) → the bytes of a blob."""
+
+
+class Unpickler(Protocol):
+    """What makes the objects of pickles: a pickler."""
+
+    def check(self, mac: str, run_id: str, path: str, name: str, data: bytes, /) -> None:
+        """Raise unless the pickle is what that step of that run returned under that name."""
+        ...
+
+    def loads(self, data: bytes, /) -> object:
+        """The object of a pickle."""
+        ...
 
 
 @dataclass(slots=True)
@@ -68,6 +81,8 @@ _STATUS: Final[dict[str, defaults.Status]] = {
     "task_completed": defaults.SUCCESS,
     "task_error": defaults.FAIL,
 }
+PLACE: Final = "path"
+"""Where a stored pickle says whose it is; set by who reads the journal, and not kept in it."""
 _WITH_OUTPUTS: Final = ("task_completed", "composite_completed")
 
 
@@ -208,29 +223,41 @@ class StepLog:
 class Loader:
     """Where large and pickled values of a run are read from; a pure fold has nowhere."""
 
-    __slots__ = ("loads", "read_blob", "run_id")
+    __slots__ = ("pickler", "read_blob", "run_id")
 
-    def __init__(
-        self,
-        read_blob: ReadBlob | None = None,
-        loads: Callable[[bytes], object] | None = None,
-    ) -> None:
+    def __init__(self, read_blob: ReadBlob | None = None, pickler: Unpickler | None = None) -> None:
         self.run_id: str = ""
         self.read_blob: ReadBlob | None = read_blob
-        self.loads: Callable[[bytes], object] | None = loads
+        self.pickler: Unpickler | None = pickler
 
     def restore(self, stored: Mapping[str, Stored]) -> dict[str, Parameter]:
-        return {name: restored(form, self._fetch, self._load) for name, form in stored.items()}
+        found: dict[str, Parameter] = {}
+        for name, form in stored.items():
+            fetch = self._fetch
+            if form["kind"] == "object":
+                fetch = partial(self._fetch_pickle, name, form)
+            found[name] = restored(form, fetch, self._load)
+        return found
 
     def _fetch(self, digest: str) -> bytes:
         if self.read_blob is None:
             raise RunnableError("This run log was made without a store, so it has no large values.")
         return self.read_blob(self.run_id, digest)
 
+    def _fetch_pickle(self, name: str, form: Stored, digest: str) -> bytes:
+        """A pickle, checked before anything is done with it: what reads it may sign it anew."""
+        mac, path = form.get("mac", ""), form.get(PLACE, "")
+        data = self._fetch(digest)
+        self._pickler().check(str(mac), self.run_id, str(path), name, data)
+        return data
+
     def _load(self, data: bytes) -> object:
-        if self.loads is None:
+        return self._pickler().loads(data)
+
+    def _pickler(self) -> Unpickler:
+        if self.pickler is None:
             raise RunnableError("This run log was made without a pickler; see RunLog.attach.")
-        return self.loads(data)
+        return self.pickler
 
     def __deepcopy__(self, _: object) -> Self:
         return self
@@ -241,10 +268,23 @@ class Loader:
     __hash__: ClassVar[None] = None  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
+def placed(outputs: dict[str, Any], path: str) -> dict[str, Stored]:
+    """Stored values, with the step that returned them beside each pickle.
+
+    Args:
+        outputs: As the journal has them; what stands there of places is not believed.
+        path: Of the step; empty if it was none.
+    """
+    for form in outputs.values():
+        if form["kind"] == "object":
+            form[PLACE] = path
+    return outputs
+
+
 def outputs_of(event: Event, values: Values) -> dict[str, Stored]:
     """What a task or composite returned; where the previews are the values, they stand for them."""
     if values:
-        return values["outputs"]
+        return placed(values["outputs"], event["path"])
     outputs: Event = event["outputs"]
     metrics: Event = event.get("metrics", NONE)
     if len(outputs) == 1 and not metrics:

@@ -139,6 +139,8 @@ class BaseRunLogStore(ABC, BaseModel):
     service_name: ClassVar[str]
     inline: ClassVar[bool] = False
     """Whether an append never waits for a network, so that it may be made on the event loop."""
+    in_memory: ClassVar[bool] = False
+    """Whether all is gone with the process, so that nobody else can have written it."""
 
     lease_seconds: float = Field(default=defaults.LEASE_SECONDS, alias="lease", gt=0)
     """How long a lease lives without being renewed."""

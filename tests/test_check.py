@@ -548,6 +548,16 @@ def test_of_a_step_whose_branch_has_begun_only_the_branch_goes_on():
     assert [phrase[:28] for phrase in misfits(graph, story.log)] == ["step 'work.on_failure.use' ("]
 
 
+class Trusting:
+    """A pickler that believes what it gets."""
+
+    def __init__(self, loads: Callable[[bytes], object]) -> None:
+        self.loads = loads
+
+    def check(self, mac: str, run_id: str, path: str, name: str, data: bytes) -> None:
+        assert (path, name) == ("make", "model")
+
+
 def test_a_pickled_value_is_made_once_and_held_against_its_class():
     made: list[bytes] = []
 
@@ -558,10 +568,10 @@ def test_a_pickled_value_is_made_once_and_held_against_its_class():
     graph = chain(task("make", no_input, "model"), task("a", use_model), task("b", use_number))
     form = {"kind": "object", "blob": "d", "size": 5, "type": "m.Model"}
     log = Story(x=1).done("make", {"model": form}).log
-    assert misfits(graph, log.attach(lambda run_id, digest: b"model", loads)) == []
+    assert misfits(graph, log.attach(lambda run_id, digest: b"model", Trusting(loads))) == []
     assert made == [b"model"]
     log = Story(x=1).done("make", {"model": form}).log
-    (phrase,) = misfits(graph, log.attach(lambda run_id, digest: b"text", loads))
+    (phrase,) = misfits(graph, log.attach(lambda run_id, digest: b"text", Trusting(loads)))
     assert "takes model: " in phrase
 
 
@@ -571,7 +581,11 @@ def test_an_object_that_cannot_be_made_again_is_a_misfit():
 
     graph = chain(task("make", no_input, "model"), task("use", use_model))
     form = {"kind": "object", "blob": "d", "size": 5, "type": "m.Model"}
-    log = Story().done("make", {"model": form}).log.attach(lambda run_id, digest: b"", loads)
+    log = (
+        Story()
+        .done("make", {"model": form})
+        .log.attach(lambda run_id, digest: b"", Trusting(loads))
+    )
     (phrase,) = misfits(graph, log)
     assert "cannot be made again" in phrase
 
