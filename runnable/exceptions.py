@@ -12,6 +12,7 @@ RunnableError
 │   │   └── PluginError                 a plug-in that is unknown or broken
 │   ├── MissingParameterError           a step needs a value that nothing gives
 │   ├── MissingSecretError              a step names a secret that nobody has
+│   ├── SecretsError                    secrets that cannot be read
 │   └── LimitError                      something is larger than its limit
 ├── StepError                           what goes wrong with one step while it runs
 │   ├── BindingError (ValueError)       a value that does not fit its argument
@@ -269,14 +270,15 @@ class MissingParameterError(InputError):
 class MissingSecretError(InputError):
     """A step names a secret that the secrets service does not have."""
 
-    def __init__(self, name: str, service: str, step: str = "") -> None:
+    def __init__(self, name: str, service: str, step: str = "", where: str = "") -> None:
         self.name = name
         self.service = service
         self.step = step
+        place = f" ({where})" if where else ""
         who = f"Step {step!r} names" if step else "Something asked for"
         super().__init__(
-            f"{who} the secret {name!r}, which the secrets service {service!r} does not have. "
-            f"Set it there, or remove the name."
+            f"{who} the secret {name!r}, which the secrets service {service!r}{place} does not "
+            f"have. Set it there, or remove the name."
         )
 
     @classmethod
@@ -290,6 +292,15 @@ class MissingSecretError(InputError):
         )
         error.args = (sentence,)
         return error
+
+
+class SecretsError(InputError):
+    """A secrets service cannot look: a file with a line that means nothing, a locked keyring."""
+
+    def __init__(self, where: str, reason: str, advice: str = "") -> None:
+        self.where = where
+        self.reason = reason
+        super().__init__(f"Secrets in {where}: {reason}.{f' {advice}' if advice else ''}")
 
 
 class LimitError(InputError):
@@ -379,7 +390,9 @@ class UntrustedPickleError(UnpickleError):
     """
 
     def __init__(self, run_id: str, path: str, name: str, reason: str, advice: str) -> None:
-        self.run_id, self.path, self.name = run_id, path, name
+        self.run_id = run_id
+        self.path = path
+        self.name = name
         step = f"step {path!r}" if path else "no step"
         StepError.__init__(
             self,
@@ -392,7 +405,8 @@ class PickleKeyError(StepError, ValueError):
     """The key that vouches for pickled values cannot be used."""
 
     def __init__(self, where: str, reason: str, advice: str) -> None:
-        self.where, self.reason = where, reason
+        self.where = where
+        self.reason = reason
         super().__init__(f"The key for pickled values, {where}, cannot be used: {reason}. {advice}")
 
 

@@ -11,7 +11,8 @@ A store of your own is held to the same law as those that come with `runnable`:
         def store(self, tmp_path):
             return MyStore(folder=tmp_path)
 
-The suites need `runnable[test]`; `simulate` needs nothing.
+`SecretsSuite` is the law of secrets services. The suites need `runnable[test]`; `simulate` needs
+nothing.
 """
 
 from __future__ import annotations
@@ -20,9 +21,10 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from runnable.testing.run_log_store import RunLogStoreSuite
+    from runnable.testing.secrets import SecretsSuite
     from runnable.testing.simulation import simulate
 
-__all__ = ["RunLogStoreSuite", "simulate"]
+__all__ = ["RunLogStoreSuite", "SecretsSuite", "simulate"]
 
 
 def __getattr__(name: str) -> object:
@@ -30,6 +32,10 @@ def __getattr__(name: str) -> object:
         from runnable.testing.run_log_store import RunLogStoreSuite
 
         return RunLogStoreSuite
+    if name == "SecretsSuite":
+        from runnable.testing.secrets import SecretsSuite
+
+        return SecretsSuite
     if name == "simulate":
         from runnable.testing.simulation import simulate
 

@@ -43,3 +43,13 @@ def test_a_pickled_value_is_shown_as_its_type_and_loaded_as_itself(own_folder: P
         "loaded: {'left': Fraction(1, 3), 'right': Fraction(1, 6)}",
         "key: 32 bytes",
     ]
+
+
+def test_a_secret_of_a_file_is_hidden_and_a_missing_one_is_named(own_folder: Path) -> None:
+    assert printed("secrets_from_a_file.py", own_folder) == [
+        "calling the shop with *****",
+        "characters: 21",
+        "missing: BANK_TOKEN",
+    ]
+    stored = b"".join(file.read_bytes() for file in (own_folder / ".runnable").iterdir())
+    assert b"correct-horse" not in stored
