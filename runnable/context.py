@@ -199,6 +199,7 @@ class AsyncPipelineContext:
         self._run = self._make_run(opened)
 
     def _open(self) -> tuple[Services, Opened]:
+        self.opening.look_at_code()
         services = self._load_services()
         return services, self.opening.open(self.dag, services, self.clock, self._tracing)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from pydantic_core import from_json, to_json
@@ -22,6 +23,7 @@ from runnable.exceptions import (
     StoreError,
 )
 from runnable.graph import Graph, changes
+from runnable.identity import Gathering, gathering
 from runnable.journal import opening_record
 from runnable.kinds import CHUNKS, CONTROL_KINDS
 from runnable.leases import KEEPER
@@ -77,6 +79,7 @@ class Opening(NamedTuple):
         resume: The id of the run to go on with, instead.
         force: Whether to resume although the pipeline has changed.
         environ: The environment variables that count.
+        folder: Where the code is whose identity is recorded; None records none.
     """
 
     parameters: Mapping[str, object] | None = None
@@ -86,6 +89,11 @@ class Opening(NamedTuple):
     resume: str = ""
     force: bool = False
     environ: Mapping[str, str] = _NO_VARIABLES
+    folder: Path | None = None
+
+    def look_at_code(self) -> Gathering | None:
+        """Begin to find out which code runs, which takes a while, or go on with that."""
+        return None if self.folder is None else gathering(self.folder)
 
     def open(
         self, graph: Graph, services: _Services, clock: Clock, tracing: Tracing | None = None
@@ -130,7 +138,8 @@ class Opening(NamedTuple):
             b"%b:%b" % (to_json(name), given.stored(blob)) for name, given in parameters.items()
         ]
         trace = "" if tracing is None else tracing.begin(run_id, tag, 1)
-        values = b'{"parameters":{%b},%b' % (b",".join(stored), _identity(graph, trace)[1:])
+        identity = _identity(graph, trace, self._code(secrets))
+        values = b'{"parameters":{%b},%b' % (b",".join(stored), identity[1:])
         first = opening_record(
             run_id, 1, now, "pipeline_started", _started(tag, graph, resumed=False, epoch=1), values
         )
@@ -161,8 +170,9 @@ class Opening(NamedTuple):
         epoch = found.epoch + 1
         rest = _started(history.tag, graph, resumed=True, epoch=epoch)
         trace = "" if tracing is None else tracing.begin(run_id, history.tag, epoch, history.trace)
+        identity = _identity(graph, trace, self._code(secrets))
         first = opening_record(
-            run_id, found.seq + 1, clock.now(), "pipeline_started", rest, _identity(graph, trace)
+            run_id, found.seq + 1, clock.now(), "pipeline_started", rest, identity
         )
         lease = store.lease(run_id, Owner.current(), "take", epoch=epoch, first=first)
         history.take(first)
@@ -175,6 +185,14 @@ class Opening(NamedTuple):
             history,
             _streamed_before(store, history),
         )
+
+    def _code(self, secrets: Mapping[str, str]) -> bytes:
+        """What the first record says of the code."""
+        found = self.look_at_code()
+        if found is None:
+            return b""
+        code = found.known().fields()
+        return b',"code":%b' % to_json(Masker(secrets).mask_json(code))
 
     def _check_resumable(self, history: RunLog, graph: Graph) -> None:
         run_id = history.run_id
@@ -250,12 +268,13 @@ def _started(tag: str, graph: Graph, *, resumed: bool, epoch: int) -> bytes:
     )
 
 
-def _identity(graph: Graph, trace: str) -> bytes:
-    return b'{"structure":%b,"digests":%b,"version":%b%b}' % (
+def _identity(graph: Graph, trace: str, code: bytes) -> bytes:
+    return b'{"structure":%b,"digests":%b,"version":%b%b%b}' % (
         to_json(graph.structure),
         to_json(graph.digests),
         to_json(VERSION),
         b',"trace":%b' % to_json(trace) if trace else b"",
+        code,
     )
 
 

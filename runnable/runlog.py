@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 from pydantic_core import from_json, to_json
 
 from runnable import defaults
+from runnable.identity import CodeIdentity
 from runnable.kinds import CHUNKS
 from runnable.parameters import Parameter
 from runnable.records import Plain, Record
@@ -68,6 +69,8 @@ class RunLog:
     """Step → digest of its code at that time."""
     version: str = ""
     """The version of `runnable` that began or last resumed it."""
+    code: CodeIdentity | None = None
+    """Which code its last life was begun with; None if nobody has said."""
     trace: str = ""
     """Where the span of its last life stands, as W3C's `traceparent`; empty without a tracer."""
     idle_resumes: dict[str, int] = field(default_factory=dict[str, int])
@@ -279,6 +282,7 @@ class RunLog:
         self.version = values.get("version", "")
         self.structure = values.get("structure", self.structure)
         self.digests = values.get("digests", self.digests)
+        self.code = CodeIdentity.of(values["code"]) if "code" in values else None
         self.trace = values.get("trace", "")
 
     def _task_started(self, event: Event, record: Record) -> None:

@@ -53,3 +53,11 @@ def test_a_secret_of_a_file_is_hidden_and_a_missing_one_is_named(own_folder: Pat
     ]
     stored = b"".join(file.read_bytes() for file in (own_folder / ".runnable").iterdir())
     assert b"correct-horse" not in stored
+
+
+def test_a_run_says_which_code_it_was_begun_with(own_folder: Path) -> None:
+    commit, branch, changed, remote, python, packages = printed("which_code_ran.py", own_folder)
+    assert (commit, branch) == ("commit: not in a repository", "branch: none")
+    assert (changed, remote) == ("changed: not known", "remote: none")
+    assert python == f"python: {'.'.join(map(str, sys.version_info[:3]))}"
+    assert len(packages) == len("packages: ") + 12
