@@ -326,7 +326,7 @@ class AsyncPipelineContext:
         store, told = self.services.run_log_store, self._journal.told or []
         history = self._opened.history
         records = told if history is not None else [self._opened.first.plain, *told]
-        return RunLog.put_off(records, history, store.get_blob, self.services.pickler)
+        return RunLog.put_off(records, history, store.get_blob, self.services.pickler, store.read)
 
 
 class _Life(asyncio.Task[None]):

@@ -23,6 +23,7 @@ RunnableError
 │   │   └── UntrustedPickleError        one that nobody vouches for: its keyed digest is not right
 │   ├── PickleKeyError (ValueError)     the key of those digests cannot be used
 │   ├── StreamError (ValueError)        a stream that goes on after its end marker
+│   ├── MetricError (ValueError)        a metric that is no number
 │   ├── SecretLeakError (ValueError)    a value that holds a secret and would be stored
 │   ├── StepTimeoutError (TimeoutError) an attempt that took longer than its `timeout`
 │   ├── ThreadsHeldError                all worker threads go on with functions that were left
@@ -412,6 +413,15 @@ class PickleKeyError(StepError, ValueError):
 
 class StreamError(StepError, ValueError):
     """A stream gives something that its rules do not allow, such as a chunk after its end."""
+
+
+class MetricError(StepError, ValueError):
+    """What a task reports as a metric is no number that can be kept."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name = name
+        self.reason = reason
+        super().__init__(f"The metric {name!r} {reason}.")
 
 
 class SecretLeakError(StepError, ValueError):

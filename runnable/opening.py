@@ -162,7 +162,7 @@ class Opening(NamedTuple):
                 raise RunHeldError(run_id, str(found.owner))
             found = store.lease(run_id, Owner.current(), "release", epoch=found.epoch)
         history = fold(store.read(run_id, kinds=CONTROL_KINDS)).attach(
-            store.get_blob, services.pickler
+            store.get_blob, services.pickler, store.read
         )
         if history.run_id != run_id:
             raise JournalCorruptError(run_id, 1, f"it tells of the run {history.run_id!r}")

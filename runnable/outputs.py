@@ -39,7 +39,13 @@ class Told(NamedTuple):
     whole: bytes | None
 
 
-async def told(outputs: Mapping[str, Parameter], scope: Scope, *, has_metrics: bool = True) -> Told:
+async def told(
+    outputs: Mapping[str, Parameter],
+    scope: Scope,
+    *,
+    has_metrics: bool = True,
+    is_whole: bool = False,
+) -> Told:
     """What is recorded of outputs; what is large is put beside the journal first.
 
     Args:
@@ -47,6 +53,7 @@ async def told(outputs: Mapping[str, Parameter], scope: Scope, *, has_metrics: b
         scope: Of the step whose they are.
         has_metrics: Whether the record says which of them are metrics; else their kinds stand in
             `whole`.
+        is_whole: Whether the values are given although the previews are that.
 
     Raises:
         SecretLeakError: If one holds the value of a secret.
@@ -55,7 +62,7 @@ async def told(outputs: Mapping[str, Parameter], scope: Scope, *, has_metrics: b
     masker = scope.run.masker
     if masker:
         _check_leaks(outputs, masker)
-    shown, metrics, names, plain = previews(outputs, masker), b"{}", _NO_NAMES, True
+    shown, metrics, names, plain = previews(outputs, masker), b"{}", _NO_NAMES, not is_whole
     for name, output in outputs.items():
         if output.kind == "metric":
             names, plain = (*names, name), plain and has_metrics

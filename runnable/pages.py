@@ -48,6 +48,8 @@ class StepLike(Protocol):
     def problem(self) -> str: ...
     @property
     def skipped(self) -> str: ...
+    @property
+    def series(self) -> Mapping[str, Mapping[str, Any]]: ...
     def stored_outputs(self) -> Mapping[str, Mapping[str, Any]]: ...
 
 
@@ -203,6 +205,14 @@ def _run_tables(run: RunLike) -> Iterator[Table]:
     }
     if metrics:
         yield _values("metrics", metrics)
+    series = [
+        (cut(path), cut(name), f"{told['points']:,}", cut(str(told["last"])))
+        for path, step in run.steps.items()
+        for name, told in step.series.items()
+    ]
+    if series:
+        rows = series[:MAX_VALUES]
+        yield Table(("step", "metric", "points", "last"), rows, "series", _more(series, rows))
     parameters = {
         name: stored for name, stored in run.stored_now().items() if stored.get("kind") != "metric"
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
@@ -23,6 +23,16 @@ Stored = Mapping[str, object]
 """A parameter as a record holds it: `{"kind": "json", "value": …}`."""
 ReadBlob = Callable[[str, str], bytes]
 """(run id, digest) → the bytes of a blob."""
+
+
+class ReadRecords(Protocol):
+    """What reads records of a run: a store's `read`."""
+
+    def __call__(
+        self, run_id: str, /, *, kinds: Container[str]
+    ) -> Iterator[tuple[int, str, bytes, bytes, int]]:
+        """Its records of those kinds, in order."""
+        ...
 
 
 class Unpickler(Protocol):
@@ -153,6 +163,11 @@ class StepLog:
         return f"{values['error_type']}: {values['error']}" if "error_type" in values else ""
 
     @property
+    def series(self) -> Mapping[str, Mapping[str, JsonValue]]:
+        """The series that its last attempt reported: name → how many points, and the last."""
+        return _decoded(self._story[-1][2]).get("series", NONE) if self._story else NONE
+
+    @property
     def duration(self) -> float | None:
         """Seconds that its last attempt took; None while it runs, and if it was interrupted."""
         if not self._story:
@@ -223,9 +238,15 @@ class StepLog:
 class Loader:
     """Where large and pickled values of a run are read from; a pure fold has nowhere."""
 
-    __slots__ = ("pickler", "read_blob", "run_id")
+    __slots__ = ("pickler", "read", "read_blob", "run_id")
 
-    def __init__(self, read_blob: ReadBlob | None = None, pickler: Unpickler | None = None) -> None:
+    def __init__(
+        self,
+        read_blob: ReadBlob | None = None,
+        pickler: Unpickler | None = None,
+        read: ReadRecords | None = None,
+    ) -> None:
+        self.read: ReadRecords | None = read
         self.run_id: str = ""
         self.read_blob: ReadBlob | None = read_blob
         self.pickler: Unpickler | None = pickler

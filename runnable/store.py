@@ -272,7 +272,7 @@ class BaseRunLogStore(ABC, BaseModel):
         Raises:
             RunNotFoundError: If there is no such run.
         """
-        log = fold(self.read(run_id, kinds=CONTROL_KINDS)).attach(self.get_blob)
+        log = fold(self.read(run_id, kinds=CONTROL_KINDS)).attach(self.get_blob, read=self.read)
         if log.status == defaults.RUNNING:
             found = self.lease(run_id, Owner.current(), "look")
             if not found.live and found.ended is None:

@@ -61,3 +61,14 @@ def test_a_run_says_which_code_it_was_begun_with(own_folder: Path) -> None:
     assert (changed, remote) == ("changed: not known", "remote: none")
     assert python == f"python: {'.'.join(map(str, sys.version_info[:3]))}"
     assert len(packages) == len("packages: ") + 12
+
+
+def test_a_step_reports_a_curve(own_folder: Path) -> None:
+    assert printed("learning_curve.py", own_folder) == [
+        " 0  5.760 #######################",
+        " 5  0.618 ##",
+        "10  0.066 ",
+        "15  0.007 ",
+        "points: 20",
+        "found: 2.97, with 0.0012",
+    ]
