@@ -205,6 +205,7 @@ class AsyncPipelineContext:
         self._run = self._make_run(opened)
 
     def _open(self) -> tuple[Services, Opened]:
+        self.opening.look_at_code()
         services = self._load_services()
         return services, self.opening.open(self.dag, services, self.clock, self._tracing)
 
@@ -216,6 +217,7 @@ class AsyncPipelineContext:
             clock=self.clock,
             pickler=self.services.pickler,
             put_blob=self._put_blob,
+            sign=self.services.pickler.sign,
             tag=opened.tag,
             secrets=opened.secrets,
             masker=Masker(opened.secrets) or None,
@@ -340,7 +342,7 @@ class AsyncPipelineContext:
         store, told = self.services.run_log_store, self._journal.told or []
         history = self._opened.history
         records = told if history is not None else [self._opened.first.plain, *told]
-        return RunLog.put_off(records, history, store.get_blob, self.services.pickler.loads)
+        return RunLog.put_off(records, history, store.get_blob, self.services.pickler, store.read)
 
 
 class _Life(asyncio.Task[None]):

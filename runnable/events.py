@@ -84,6 +84,18 @@ class TaskLogEvent(TaskEvent, frozen=True):
     """What was written, in whole lines where it can be; past 10 MiB of an attempt it is cut."""
 
 
+class TaskMetricEvent(TaskEvent, frozen=True):
+    """A task reports a number; those of an attempt count no more once a later one has begun."""
+
+    type: Literal["task_metric"] = "task_metric"
+    metric: str
+    """The name of the series."""
+    value: int | float
+    """The number."""
+    step: int
+    """Where in the series it stands: what the task said, else one more than the point before."""
+
+
 class TaskCompletedEvent(TaskEvent, frozen=True):
     """An attempt ends with success."""
 
@@ -206,6 +218,7 @@ PipelineEvent = Annotated[
     | TaskStartedEvent
     | TaskChunkEvent
     | TaskLogEvent
+    | TaskMetricEvent
     | TaskCompletedEvent
     | TaskErrorEvent
     | TaskSkippedEvent
@@ -226,6 +239,7 @@ EVENTS: Final[dict[str, type[BaseEvent]]] = {
         TaskStartedEvent,
         TaskChunkEvent,
         TaskLogEvent,
+        TaskMetricEvent,
         TaskCompletedEvent,
         TaskErrorEvent,
         TaskSkippedEvent,

@@ -12,6 +12,7 @@ RunnableError
 │   │   └── PluginError                 a plug-in that is unknown or broken
 │   ├── MissingParameterError           a step needs a value that nothing gives
 │   ├── MissingSecretError              a step names a secret that nobody has
+│   ├── SecretsError                    secrets that cannot be read
 │   └── LimitError                      something is larger than its limit
 ├── StepError                           what goes wrong with one step while it runs
 │   ├── BindingError (ValueError)       a value that does not fit its argument
@@ -19,7 +20,10 @@ RunnableError
 │   ├── UnencodableError (ValueError)   a value that JSON cannot hold, with the path to the place
 │   ├── PickleError (ValueError)        a value that cannot be pickled
 │   ├── UnpickleError (ValueError)      a stored object that cannot be made again
+│   │   └── UntrustedPickleError        one that nobody vouches for: its keyed digest is not right
+│   ├── PickleKeyError (ValueError)     the key of those digests cannot be used
 │   ├── StreamError (ValueError)        a stream that goes on after its end marker
+│   ├── MetricError (ValueError)        a metric that is no number
 │   ├── SecretLeakError (ValueError)    a value that holds a secret and would be stored
 │   ├── StepTimeoutError (TimeoutError) an attempt that took longer than its `timeout`
 │   ├── ThreadsHeldError                all worker threads go on with functions that were left
@@ -273,14 +277,15 @@ class MissingParameterError(InputError):
 class MissingSecretError(InputError):
     """A step names a secret that the secrets service does not have."""
 
-    def __init__(self, name: str, service: str, step: str = "") -> None:
+    def __init__(self, name: str, service: str, step: str = "", where: str = "") -> None:
         self.name = name
         self.service = service
         self.step = step
+        place = f" ({where})" if where else ""
         who = f"Step {step!r} names" if step else "Something asked for"
         super().__init__(
-            f"{who} the secret {name!r}, which the secrets service {service!r} does not have. "
-            f"Set it there, or remove the name."
+            f"{who} the secret {name!r}, which the secrets service {service!r}{place} does not "
+            f"have. Set it there, or remove the name."
         )
 
     @classmethod
@@ -294,6 +299,15 @@ class MissingSecretError(InputError):
         )
         error.args = (sentence,)
         return error
+
+
+class SecretsError(InputError):
+    """A secrets service cannot look: a file with a line that means nothing, a locked keyring."""
+
+    def __init__(self, where: str, reason: str, advice: str = "") -> None:
+        self.where = where
+        self.reason = reason
+        super().__init__(f"Secrets in {where}: {reason}.{f' {advice}' if advice else ''}")
 
 
 class LimitError(InputError):
@@ -375,8 +389,45 @@ class UnpickleError(StepError, ValueError):
         )
 
 
+class UntrustedPickleError(UnpickleError):
+    """A stored object is not unpickled, since its keyed digest is missing or does not match.
+
+    Unpickling can run any code, so it is done only with what the holder of the key has written:
+    those bytes, under that name, by that step of that run. See `docs/parameters.md`.
+    """
+
+    def __init__(self, run_id: str, path: str, name: str, reason: str, advice: str) -> None:
+        self.run_id = run_id
+        self.path = path
+        self.name = name
+        step = f"step {path!r}" if path else "no step"
+        StepError.__init__(
+            self,
+            f"The stored object {name!r} of {step} of run {run_id!r} is not unpickled: {reason}. "
+            f"{advice}",
+        )
+
+
+class PickleKeyError(StepError, ValueError):
+    """The key that vouches for pickled values cannot be used."""
+
+    def __init__(self, where: str, reason: str, advice: str) -> None:
+        self.where = where
+        self.reason = reason
+        super().__init__(f"The key for pickled values, {where}, cannot be used: {reason}. {advice}")
+
+
 class StreamError(StepError, ValueError):
     """A stream gives something that its rules do not allow, such as a chunk after its end."""
+
+
+class MetricError(StepError, ValueError):
+    """What a task reports as a metric is no number that can be kept."""
+
+    def __init__(self, name: str, reason: str) -> None:
+        self.name = name
+        self.reason = reason
+        super().__init__(f"The metric {name!r} {reason}.")
 
 
 class SecretLeakError(StepError, ValueError):

@@ -133,6 +133,10 @@ class BaseNode(ABC):
         """The names of the secrets that its own code reads."""
         return ()
 
+    def pickles(self) -> bool:
+        """Whether it returns a pickled value of its own."""
+        return False
+
 
 class Graph:
     """Nodes, and where to start; what is derived from them is worked out once, when asked for.
@@ -300,6 +304,11 @@ class Graph:
             for name in node.secrets():
                 found.setdefault(name, path)
         return found
+
+    @cached_property
+    def pickles(self) -> bool:
+        """Whether a step returns a pickled value."""
+        return any(node.pickles() for _, node in self.all_nodes())
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "") -> list[str]:

@@ -12,6 +12,7 @@ from runnable import defaults
 from runnable.exceptions import MissingSecretError, RunCancelledError, RunnableError
 from runnable.loggers import task_logger
 from runnable.scope import CURRENT, Scope
+from runnable.series import Number
 
 
 def idempotency_key(run_id: str, path: str) -> str:
@@ -93,10 +94,36 @@ class Current:
             UnencodableError: If JSON cannot hold it.
             RunCancelledError: If the attempt has ended, and only its thread goes on.
         """
+        scope = self._open("emits")
+        return self._sent(room=scope.emit(chunk))
+
+    def metric(self, name: str, value: Number, *, step: int | None = None) -> Emission:
+        """Report a number of a series, such as a loss; it is kept in order and durable.
+
+        A coroutine may await it; a sync function just calls it. A slow reader holds both.
+
+        Args:
+            name: The series: 1–200 characters.
+            value: A finite number.
+            step: Where on the axis it stands, from 0 on; without one, one after the last.
+
+        Raises:
+            MetricError: If it is no finite number, or the step is no whole number from 0 on.
+            InvalidNameError: If a metric may not have that name.
+            LimitError: If the attempt has 1,000 series already.
+            RunCancelledError: If the attempt has ended, and only its thread goes on.
+        """
+        scope = self._open("reports a metric")
+        return self._sent(room=scope.metric(name, value, step))
+
+    def _open(self, what: str) -> Scope:
         scope = self._scope
         if scope.closed:
-            raise RunCancelledError(self.run_id, "the attempt that emits has ended")
-        room = scope.emit(chunk)
+            raise RunCancelledError(self.run_id, f"the attempt that {what} has ended")
+        return scope
+
+    def _sent(self, *, room: bool) -> Emission:
+        scope = self._scope
         if not room and get_ident() != scope.run.thread and not scope.run.is_blocked:
             scope.await_room().result()
             room = True

@@ -47,6 +47,15 @@ def check_parameter_name(name: str) -> str:
     return _check_text(name, "parameter", edges=False)
 
 
+def check_metric_name(name: str) -> str:
+    """Give the name back if a metric may have it: 1–200 characters, none a control character.
+
+    Raises:
+        InvalidNameError: If it may not.
+    """
+    return _check_text(name, "metric", edges=False)
+
+
 def check_identifier(name: str, what: str) -> str:
     """Give the name back if it is a Python identifier of at most 200 characters.
 

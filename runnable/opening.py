@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from pydantic_core import from_json, to_json
@@ -13,6 +14,7 @@ from runnable import defaults
 from runnable.check import require
 from runnable.exceptions import (
     GraphChangedError,
+    JournalCorruptError,
     RunFinishedError,
     RunHeldError,
     RunStuckError,
@@ -21,6 +23,7 @@ from runnable.exceptions import (
     StoreError,
 )
 from runnable.graph import Graph, changes
+from runnable.identity import Gathering, gathering
 from runnable.journal import opening_record
 from runnable.kinds import CHUNKS, CONTROL_KINDS
 from runnable.leases import KEEPER
@@ -77,6 +80,7 @@ class Opening(NamedTuple):
         resume: The id of the run to go on with, instead.
         force: Whether to resume although the pipeline has changed.
         environ: The environment variables that count.
+        folder: Where the code is whose identity is recorded; None records none.
     """
 
     parameters: Mapping[str, object] | None = None
@@ -86,6 +90,11 @@ class Opening(NamedTuple):
     resume: str = ""
     force: bool = False
     environ: Mapping[str, str] = _NO_VARIABLES
+    folder: Path | None = None
+
+    def look_at_code(self) -> Gathering | None:
+        """Begin to find out which code runs, which takes a while, or go on with that."""
+        return None if self.folder is None else gathering(self.folder)
 
     def open(
         self, graph: Graph, services: _Services, clock: Clock, tracing: Tracing | None = None
@@ -100,6 +109,7 @@ class Opening(NamedTuple):
         from_environ: Mapping[str, str] = self.environ if first_run else {}
         resume = self.resume or from_environ.get("RUNNABLE_RETRY_RUN_ID", "")
         secrets = _secrets_of(graph, services.secrets)
+        services.pickler.prepare(in_memory=services.run_log_store.in_memory, is_used=graph.pickles)
         if resume:
             return self._resume(check_run_id(resume), graph, services, clock, secrets, tracing)
         run_id = self.run_id or from_environ.get("RUNNABLE_RUN_ID", "") or clock.new_run_id()
@@ -129,7 +139,8 @@ class Opening(NamedTuple):
             b"%b:%b" % (to_json(name), given.stored(blob)) for name, given in parameters.items()
         ]
         trace = "" if tracing is None else tracing.begin(run_id, tag, 1)
-        values = b'{"parameters":{%b},%b' % (b",".join(stored), _identity(graph, trace)[1:])
+        identity = _identity(graph, trace, self._code(secrets))
+        values = b'{"parameters":{%b},%b' % (b",".join(stored), identity[1:])
         first = opening_record(
             run_id, 1, now, "pipeline_started", _started(tag, graph, resumed=False, epoch=1), values
         )
@@ -152,14 +163,17 @@ class Opening(NamedTuple):
                 raise RunHeldError(run_id, str(found.owner))
             found = store.lease(run_id, Owner.current(), "release", epoch=found.epoch)
         history = fold(store.read(run_id, kinds=CONTROL_KINDS)).attach(
-            store.get_blob, services.pickler.loads
+            store.get_blob, services.pickler, store.read
         )
+        if history.run_id != run_id:
+            raise JournalCorruptError(run_id, 1, f"it tells of the run {history.run_id!r}")
         self._check_resumable(history, graph)
         epoch = found.epoch + 1
         rest = _started(history.tag, graph, resumed=True, epoch=epoch)
         trace = "" if tracing is None else tracing.begin(run_id, history.tag, epoch, history.trace)
+        identity = _identity(graph, trace, self._code(secrets))
         first = opening_record(
-            run_id, found.seq + 1, clock.now(), "pipeline_started", rest, _identity(graph, trace)
+            run_id, found.seq + 1, clock.now(), "pipeline_started", rest, identity
         )
         lease = store.lease(run_id, Owner.current(), "take", epoch=epoch, first=first)
         history.take(first)
@@ -172,6 +186,14 @@ class Opening(NamedTuple):
             history,
             _streamed_before(store, history),
         )
+
+    def _code(self, secrets: Mapping[str, str]) -> bytes:
+        """What the first record says of the code."""
+        found = self.look_at_code()
+        if found is None:
+            return b""
+        code = found.known().fields()
+        return b',"code":%b' % to_json(Masker(secrets).mask_json(code))
 
     def _check_resumable(self, history: RunLog, graph: Graph) -> None:
         run_id = history.run_id
@@ -251,12 +273,13 @@ def _started(tag: str, graph: Graph, *, resumed: bool, epoch: int) -> bytes:
     )
 
 
-def _identity(graph: Graph, trace: str) -> bytes:
-    return b'{"structure":%b,"digests":%b,"version":%b%b}' % (
+def _identity(graph: Graph, trace: str, code: bytes) -> bytes:
+    return b'{"structure":%b,"digests":%b,"version":%b%b%b}' % (
         to_json(graph.structure),
         to_json(graph.digests),
         to_json(VERSION),
         b',"trace":%b' % to_json(trace) if trace else b"",
+        code,
     )
 
 

@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import reprlib
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pydantic_core import from_json, to_json
 
 from runnable.blocking import in_store_thread
+from runnable.defaults import MAX_BLOB_INLINE_BYTES
 from runnable.exceptions import SecretLeakError
 from runnable.failing import cut
-from runnable.parameters import JsonParameter, Parameter
+from runnable.parameters import JsonParameter, Parameter, Sign
 
 if TYPE_CHECKING:
     from runnable.masking import Masker
@@ -37,7 +39,13 @@ class Told(NamedTuple):
     whole: bytes | None
 
 
-async def told(outputs: Mapping[str, Parameter], scope: Scope, *, has_metrics: bool = True) -> Told:
+async def told(
+    outputs: Mapping[str, Parameter],
+    scope: Scope,
+    *,
+    has_metrics: bool = True,
+    is_whole: bool = False,
+) -> Told:
     """What is recorded of outputs; what is large is put beside the journal first.
 
     Args:
@@ -45,6 +53,7 @@ async def told(outputs: Mapping[str, Parameter], scope: Scope, *, has_metrics: b
         scope: Of the step whose they are.
         has_metrics: Whether the record says which of them are metrics; else their kinds stand in
             `whole`.
+        is_whole: Whether the values are given although the previews are that.
 
     Raises:
         SecretLeakError: If one holds the value of a secret.
@@ -53,7 +62,7 @@ async def told(outputs: Mapping[str, Parameter], scope: Scope, *, has_metrics: b
     masker = scope.run.masker
     if masker:
         _check_leaks(outputs, masker)
-    shown, metrics, names, plain = previews(outputs, masker), b"{}", _NO_NAMES, True
+    shown, metrics, names, plain = previews(outputs, masker), b"{}", _NO_NAMES, not is_whole
     for name, output in outputs.items():
         if output.kind == "metric":
             names, plain = (*names, name), plain and has_metrics
@@ -70,15 +79,16 @@ def _check_leaks(outputs: Mapping[str, Parameter], masker: Masker) -> None:
 
 
 async def _whole(outputs: Mapping[str, Parameter], scope: Scope) -> bytes:
-    blobs: list[bytes] = []
-
-    def digest(data: bytes) -> str:
-        blobs.append(data)
-        return digest_of(data)
-
-    stored = [b"%b:%b" % (to_json(name), output.stored(digest)) for name, output in outputs.items()]
-    for data in blobs:
-        await in_store_thread(scope.run.put_blob, data)
+    run, path, stored = scope.run, scope.path, list[bytes]()
+    for name, output in outputs.items():
+        sign: Sign | None = None
+        if run.sign is not None:
+            sign = partial(run.sign, run.run_id, path, name)
+        if output.kind == "object" or len(output.encoded) > MAX_BLOB_INLINE_BYTES:
+            form = await in_store_thread(output.stored, run.put_blob, sign)
+        else:
+            form = output.stored(None)
+        stored.append(b"%b:%b" % (to_json(name), form))
     return b"{%b}" % b",".join(stored)
 
 

@@ -50,7 +50,20 @@ class StepLike(Protocol):
     def skipped(self) -> str: ...
     @property
     def file_count(self) -> int: ...
+    @property
+    def series(self) -> Mapping[str, Mapping[str, Any]]: ...
     def stored_outputs(self) -> Mapping[str, Mapping[str, Any]]: ...
+
+
+class CodeLike(Protocol):
+    """What is shown of the code that a run was begun with."""
+
+    @property
+    def commit(self) -> str: ...
+    @property
+    def branch(self) -> str: ...
+    @property
+    def dirty(self) -> bool | None: ...
 
 
 class RunLike(Protocol):
@@ -76,6 +89,8 @@ class RunLike(Protocol):
     def end_time(self) -> datetime | None: ...
     @property
     def epoch(self) -> int: ...
+    @property
+    def code(self) -> CodeLike | None: ...
     @property
     def steps(self) -> Mapping[str, StepLike]: ...
     def stored_now(self) -> Mapping[str, Mapping[str, Any]]: ...
@@ -166,6 +181,9 @@ def _run_facts(run: RunLike) -> Iterator[tuple[str, str]]:
         yield "duration", in_words(seconds)
     if run.epoch > 1:
         yield "resumed", "once" if run.epoch == 2 else f"{run.epoch - 1:,} times"
+    if run.code is not None and run.code.commit:
+        changed = " (changed)" if run.code.dirty else ""
+        yield "code", cut(f"{run.code.commit[:12]} {run.code.branch}".strip()) + changed
     if len(run.steps) > 1:
         times = Counter(step.status for step in run.steps.values())
         yield "steps", ", ".join(f"{count:,} {status}" for status, count in times.items())
@@ -189,6 +207,14 @@ def _run_tables(run: RunLike) -> Iterator[Table]:
     }
     if metrics:
         yield _values("metrics", metrics)
+    series = [
+        (cut(path), cut(name), f"{told['points']:,}", cut(str(told["last"])))
+        for path, step in run.steps.items()
+        for name, told in step.series.items()
+    ]
+    if series:
+        rows = series[:MAX_VALUES]
+        yield Table(("step", "metric", "points", "last"), rows, "series", _more(series, rows))
     parameters = {
         name: stored for name, stored in run.stored_now().items() if stored.get("kind") != "metric"
     }

@@ -37,6 +37,8 @@ from runnable.pieces import decode, encode_scalar
 Kind: TypeAlias = Literal["json", "object", "metric"]
 PutBlob: TypeAlias = Callable[[bytes], str]
 """Stores bytes and gives their digest."""
+Sign: TypeAlias = Callable[[bytes], str]
+"""Gives the keyed digest of a pickle, which says whose it is."""
 Encoded: TypeAlias = "bytes | Callable[[], bytes]"
 """Bytes, or what fetches them at their first use."""
 
@@ -99,11 +101,12 @@ class Parameter(ABC):
         """What events show of it: JSON text of at most 4 KiB."""
 
     @abstractmethod
-    def stored(self, blob: PutBlob | None) -> bytes:
+    def stored(self, blob: PutBlob | None, sign: Sign | None = None) -> bytes:
         """What the run's records keep of it, a JSON object; `restored` reads it.
 
         Args:
             blob: Stores what is over 256 KiB; without one, everything stands in the record.
+            sign: Vouches for a pickle; one that is not signed is never unpickled again.
 
         Raises:
             StoreError: If it must go to a blob and there is no `blob`.
@@ -194,7 +197,7 @@ class JsonParameter(Parameter):
             encoded = self.encoded
         return encoded if len(encoded) <= MAX_PREVIEW_BYTES else _cut(encoded)
 
-    def stored(self, blob: PutBlob | None) -> bytes:
+    def stored(self, blob: PutBlob | None, sign: Sign | None = None) -> bytes:
         """The value, or the digest of the blob it is in."""
         encoded = self.encoded
         kind = self.kind.encode()
@@ -260,13 +263,15 @@ class ObjectParameter(Parameter):
         """Its type, as `"<package.module.Class>"`."""
         return to_json(f"<{self.type_name}>")
 
-    def stored(self, blob: PutBlob | None) -> bytes:
-        """The digest of the blob it is in."""
+    def stored(self, blob: PutBlob | None, sign: Sign | None = None) -> bytes:
+        """The digest of the blob it is in, and the keyed one."""
         if blob is None:
             reason = f"a pickled {self.type_name} can only be kept in a blob, and there are none"
             raise StoreError("for parameters", reason)
         digest, name = to_json(blob(self.data)), to_json(self.type_name)
-        return b'{"kind":"object","blob":%b,"size":%d,"type":%b}' % (digest, self._size, name)
+        mac = b"" if sign is None else b',"mac":%b' % to_json(sign(self.data))
+        form = digest, self._size, name, mac
+        return b'{"kind":"object","blob":%b,"size":%d,"type":%b%b}' % form
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, ObjectParameter) and self.data == other.data
@@ -286,7 +291,7 @@ def restored(
 
     Args:
         stored: The decoded form; taken over, not copied.
-        fetch: Gives the blob of a digest, checked.
+        fetch: Gives the blob of a digest, checked; of a pickle, by its keyed digest too.
         loads: Makes an object of its pickle.
 
     Raises:

@@ -32,6 +32,8 @@ BUILT_IN: Final[Mapping[str, Mapping[str, str]]] = {
     "secrets": {
         "do-nothing": "runnable.secrets:DoNothingSecrets",
         "env-secrets": "runnable.extensions.secrets.env_secrets:EnvSecrets",
+        "dotenv": "runnable.extensions.secrets.dotenv:DotenvSecrets",
+        "keyring": "runnable.extensions.secrets.keyring_secrets:KeyringSecrets",
     },
     "pickler": {"pickle": "runnable.extensions.pickler.pickle:PicklePickler"},
     "nodes": {

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     # The classes are loaded when an event is first made: a run that nobody streams needs none.
     from runnable.events import BaseEvent
 
+METRIC: Final = "task_metric"
 FORMAT: Final = 1
 """The version of the stored form; a reader refuses a newer one."""
 
@@ -145,11 +146,13 @@ class Head(NamedTuple):
     task_name: str
     path: str
     attempt: int
-    type: Literal["task_chunk", "task_log"] = "task_chunk"
+    type: Literal["task_chunk", "task_log", "task_metric"] = "task_chunk"
     stream: Literal["stdout", "stderr", ""] = ""
     """Of a log line."""
     encoding: Literal["base64", ""] = ""
     """Of a chunk of bytes."""
+    metric: str = ""
+    """The name of a metric, whose payloads are pairs of value and step."""
 
     def fields(self) -> dict[str, Any]:
         """What of it is stored."""
@@ -164,10 +167,14 @@ class Head(NamedTuple):
             stored["stream"] = self.stream
         if self.encoding:
             stored["encoding"] = self.encoding
+        if self.metric:
+            stored["metric"] = self.metric
         return stored
 
     def maker(self) -> Callable[[int, int, object], BaseEvent]:
         """Makes the typed event of one chunk or log line: (seq, microseconds, payload)."""
+        if self.metric:
+            return self._metric_maker()
         from runnable.events import TaskChunkEvent, TaskLogEvent, trusted_event
 
         chunk_fields, log_fields = set(TaskChunkEvent.model_fields), set(TaskLogEvent.model_fields)
@@ -204,6 +211,29 @@ class Head(NamedTuple):
 
         return line if kind == "task_log" else chunk
 
+    def _metric_maker(self) -> Callable[[int, int, object], BaseEvent]:
+        from runnable.events import TaskMetricEvent, trusted_event
+
+        names, (run_id, task_name, path, attempt) = set(TaskMetricEvent.model_fields), self[:4]
+
+        def point(seq: int, at: int, payload: object) -> BaseEvent:
+            value, step = cast("tuple[float, int]", payload)
+            fields: dict[str, Any] = {
+                "type": METRIC,
+                "run_id": run_id,
+                "timestamp": instant(at),
+                "seq": seq,
+                "task_name": task_name,
+                "path": path,
+                "attempt": attempt,
+                "metric": self.metric,
+                "value": value,
+                "step": step,
+            }
+            return trusted_event(TaskMetricEvent, fields, names)
+
+        return point
+
     def frame(self) -> tuple[bytes, bytes, bytes]:
         """What stands before the time, after the seq, and behind the payload on the wire."""
         before = b'{"type":%b,"run_id":%b,"timestamp":"' % (
@@ -212,6 +242,8 @@ class Head(NamedTuple):
         )
         is_log = self.type == "task_log"
         stream = b',"stream":"%b","text":' % self.stream.encode() if is_log else b',"chunk":'
+        if self.metric:
+            stream = b',"metric":%b,"value":' % to_json(self.metric)
         between = b',"task_name":%b,"path":%b,"attempt":%d%b' % (
             to_json(self.task_name),
             to_json(self.path),
@@ -288,6 +320,7 @@ class Batch:
         """Its events as they go to a client: seq, type, JSON bytes."""
         frames = [head.frame() for head in self.heads]
         types = [head.type for head in self.heads]
+        texts = [_point if head.metric else to_json for head in self.heads]
         columns = zip(self.of, self.at, self.payloads, strict=True)
         for seq, (which, at, payload) in enumerate(columns, self.seq):
             before, between, behind = frames[which]
@@ -296,7 +329,7 @@ class Batch:
                 iso(at),
                 seq,
                 between,
-                to_json(payload),
+                texts[which](payload),
                 behind,
             )
             yield seq, types[which], text
@@ -316,6 +349,12 @@ def after(records: Iterable[Record], seq: int) -> Iterator[Record]:
             yield record
         elif record.last > seq:
             yield Batch.read(record).part(seq - record.seq + 1).record()
+
+
+def _point(payload: Any) -> bytes:
+    """The value of a metric, and its step, on the wire."""
+    value, step = payload
+    return b'%b,"step":%d' % (to_json(value), step)
 
 
 def encode_bytes(chunk: bytes) -> str:

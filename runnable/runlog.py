@@ -11,19 +11,25 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 from pydantic_core import from_json, to_json
 
 from runnable import defaults
+from runnable.exceptions import RunnableError
+from runnable.identity import CodeIdentity
 from runnable.kinds import CHUNKS
 from runnable.parameters import Parameter
 from runnable.records import Plain, Record
+from runnable.series import MetricPoint, gathered_series
 from runnable.steplog import (
     NONE,
     Event,
     Loader,
     ReadBlob,
+    ReadRecords,
     StepAttempt,
     StepLog,
     Stored,
+    Unpickler,
     Values,
     outputs_of,
+    placed,
     time_of,
 )
 
@@ -66,6 +72,8 @@ class RunLog:
     """Step → digest of its code at that time."""
     version: str = ""
     """The version of `runnable` that began or last resumed it."""
+    code: CodeIdentity | None = None
+    """Which code its last life was begun with; None if nobody has said."""
     trace: str = ""
     """Where the span of its last life stands, as W3C's `traceparent`; empty without a tracer."""
     idle_resumes: dict[str, int] = field(default_factory=dict[str, int])
@@ -87,7 +95,8 @@ class RunLog:
         records: Sequence[Plain],
         start: RunLog | None,
         read_blob: ReadBlob,
-        loads: Callable[[bytes], object],
+        pickler: Unpickler,
+        read: ReadRecords | None = None,
     ) -> RunLog:
         """`fold`, put off until the log is first looked at: who does not look does not pay.
 
@@ -95,11 +104,12 @@ class RunLog:
             records: Records of one run, in order; kept until then.
             start: The fold of the records before them, which becomes this log's own.
             read_blob: Where large values are read from.
-            loads: Makes the value of a pickle.
+            pickler: Makes the values of pickles.
+            read: Where series are read from: a store's `read`.
         """
         log = object.__new__(cls)
         log._untold = (records, start)
-        log._loader = Loader(read_blob, loads)
+        log._loader = Loader(read_blob, pickler, read)
         return log
 
     if not TYPE_CHECKING:  # type checkers take the attributes from the fields
@@ -111,7 +121,7 @@ class RunLog:
                 raise AttributeError(f"A RunLog has no attribute {name!r}.")
             records, start = untold
             log = RunLog() if start is None else start
-            log.attach(self._loader.read_blob, self._loader.loads)
+            log.attach(self._loader.read_blob, self._loader.pickler, self._loader.read)
             for plain in records:
                 if plain[0] > log.seq:  # two threads may look at once
                     log.take(Record._make(plain))
@@ -175,11 +185,39 @@ class RunLog:
             if parameter.kind == "metric"
         }
 
+    def series(self, name: str) -> dict[str, list[MetricPoint]]:
+        """Path → the points that a step there reported of a metric, in order.
+
+        They are read from the store at each call, as far as they are there. Of a step that ran
+        more than once, those of its last attempt count.
+
+        Example:
+            >>> from runnable import Pipeline, PythonTask, current
+            >>> def train() -> None:
+            ...     for loss in (0.5, 0.25):
+            ...         current().metric("loss", loss)
+            >>> run = Pipeline(steps=[PythonTask(function=train, name="train")]).execute()
+            >>> [(point.step, point.value) for point in run.series("loss")["train"]]
+            [(0, 0.5), (1, 0.25)]
+        """
+        read = self._loader.read
+        if read is None:
+            raise RunnableError("This run log was made without a store, so it has no series.")
+        found: dict[str, list[MetricPoint]] = {}
+        batches = map(Record._make, read(self.run_id, kinds={CHUNKS}))
+        for path, (attempt, points) in gathered_series(batches, name).items():
+            step = self.steps.get(path)
+            if step is None or step.is_composite or step.last_attempt <= attempt:
+                found[path] = points
+        return found
+
     def load(self, name: str) -> object:
         """The value of a parameter, a pickled one unpickled.
 
         Raises:
             KeyError: If the run has no such parameter.
+            UntrustedPickleError: If it is not what its step returned, or the key is another.
+            UnpickleError: If it cannot be made again.
         """
         return self.restore({name: self._stored[name]})[name].get_value()
 
@@ -199,10 +237,18 @@ class RunLog:
         """The parameters that the journal holds like that."""
         return self._loader.restore(stored)
 
-    def attach(self, read_blob: ReadBlob, loads: Callable[[bytes], object] | None = None) -> Self:
-        """Say where large and pickled values are read from."""
+    def attach(
+        self,
+        read_blob: ReadBlob | None,
+        pickler: Unpickler | None = None,
+        read: ReadRecords | None = None,
+    ) -> Self:
+        """Say where large and pickled values are read from, what unpickles them, and a store's
+        `read`, where series are read from.
+        """
         self._loader.read_blob = read_blob
-        self._loader.loads = loads or self._loader.loads
+        self._loader.pickler = pickler or self._loader.pickler
+        self._loader.read = read or self._loader.read
         return self
 
     def interrupt(self) -> None:
@@ -265,7 +311,7 @@ class RunLog:
             self.run_id = self._loader.run_id = event["run_id"]
             self.pipeline, self.tag = event["pipeline"], event["tag"]
             self.start_time = time_of(event)
-            self._initial = values.get("parameters", {})
+            self._initial = placed(values.get("parameters", {}), "")
             self._stored = dict(self._initial)
         else:
             if self._open:
@@ -275,6 +321,7 @@ class RunLog:
         self.version = values.get("version", "")
         self.structure = values.get("structure", self.structure)
         self.digests = values.get("digests", self.digests)
+        self.code = CodeIdentity.of(values["code"]) if "code" in values else None
         self.trace = values.get("trace", "")
 
     def _task_started(self, event: Event, record: Record) -> None:

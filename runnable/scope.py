@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from threading import get_ident
+from threading import Lock, get_ident
 from typing import TYPE_CHECKING, Any, Final, Literal, Protocol, cast
 
 from pydantic import JsonValue
@@ -18,10 +18,18 @@ from runnable import defaults
 from runnable.blocking import Call
 from runnable.clock import Clock, iso
 from runnable.encoding import payload_of
-from runnable.exceptions import DefinitionError, MissingParameterError
+from runnable.exceptions import DefinitionError, MissingParameterError, SecretLeakError
 from runnable.masking import ByteStreamMasker, Masker, StreamMasker
 from runnable.parameters import JsonParameter, ObjectParameter, Parameter
 from runnable.records import Batch, Head
+from runnable.series import (
+    POINT_BYTES,
+    AttemptSeries,
+    Number,
+    Series,
+    check_step,
+    number_of,
+)
 
 if TYPE_CHECKING:
     from runnable.catalog import BaseCatalog
@@ -150,6 +158,8 @@ class Run:
     pickler: BasePickler
     put_blob: Callable[[bytes], str]
     """Keeps bytes beside the run and names them by their sha-256; called from a thread."""
+    sign: Callable[[str, str, str, bytes], str] | None = None
+    """Vouches for a pickle: (run id, path, name, bytes) → keyed digest; None where none is kept."""
     tag: str = ""
     secrets: Mapping[str, str] = field(default_factory=dict[str, str])
     masker: Masker | None = None
@@ -225,6 +235,7 @@ class Placement:
     limits: tuple[asyncio.Semaphore, ...] = ()
 
 
+_MAKING_SERIES: Final = Lock()
 _NO_VARIABLES: Final[Mapping[str, object]] = {}
 _ANYWHERE: Final = Placement()
 
@@ -253,6 +264,8 @@ class Scope:
     _logs: dict[str, Head] | None = None
     _masker: StreamMasker | None = None
     _bytes_masker: ByteStreamMasker | None = None
+    series: AttemptSeries | None = None
+    """What its task has reported of metrics."""
 
     def __init__(
         self,
@@ -429,6 +442,34 @@ class Scope:
             self.streamed = True
         payload, size, _ = payload_of(chunk)
         return self.run.put(self._bytes_heads, payload, size)
+
+    def metric(self, name: str, value: Number, step: int | None = None) -> bool:
+        """Report a number, and say whether there is room for more; from whatever thread.
+
+        Raises:
+            MetricError: If it is no number, or the step is none.
+            InvalidNameError: If a metric may not have that name.
+            SecretLeakError: If it holds a secret.
+            LimitError: If the attempt has 1,000 series already.
+        """
+        number = number_of(name, value)
+        check_step(name, step)
+        found = None if self.series is None else self.series.find(name)
+        if found is None:
+            found = self._begin_series(name)
+        if self.run.masker and self.run.masker.find(repr(number)):
+            raise SecretLeakError(f"The metric {name!r}", self.run.masker.find(repr(number)) or "")
+        return self.run.put(found.head, found.point(number, step), POINT_BYTES)
+
+    def _begin_series(self, name: str) -> Series:
+        if self.run.masker and (secret := self.run.masker.find(name)):
+            raise SecretLeakError("The name of a metric", secret)
+        with _MAKING_SERIES:
+            if self.series is None:
+                self.series = AttemptSeries()
+        run = self.run
+        head = Head(run.run_id, self.name, self.path, self.attempt, "task_metric", metric=name)
+        return self.series.begin(name, head)
 
     def finish_chunks(self) -> None:
         """Send what was held back because a secret might have begun in it."""

@@ -41,6 +41,11 @@ class BaseSecrets(ABC, BaseModel):
     def get(self, name: str) -> str | None:
         """The value of a secret, or None if this service does not have it."""
 
+    @property
+    def where(self) -> str:
+        """Where this service looks, for errors: a file, a vault; empty if its name says that."""
+        return ""
+
     def require(self, name: str, step: str = "") -> str:
         """The value of a secret that has to be there.
 
@@ -53,7 +58,7 @@ class BaseSecrets(ABC, BaseModel):
         """
         value = self.get(name)
         if value is None:
-            raise MissingSecretError(name, self.service_name, step)
+            raise MissingSecretError(name, self.service_name, step, self.where)
         return value
 
 

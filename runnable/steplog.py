@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self, TypeAlias
+from functools import partial
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Protocol, Self, TypeAlias
 
 from pydantic_core import from_json
 
@@ -63,6 +64,28 @@ class DataCatalog:
         return cls(stored["name"], stored["sha256"], stored["size"], stored["stage"], kept)
 
 
+class ReadRecords(Protocol):
+    """What reads records of a run: a store's `read`."""
+
+    def __call__(
+        self, run_id: str, /, *, kinds: Container[str]
+    ) -> Iterator[tuple[int, str, bytes, bytes, int]]:
+        """Its records of those kinds, in order."""
+        ...
+
+
+class Unpickler(Protocol):
+    """What makes the objects of pickles: a pickler."""
+
+    def check(self, mac: str, run_id: str, path: str, name: str, data: bytes, /) -> None:
+        """Raise unless the pickle is what that step of that run returned under that name."""
+        ...
+
+    def loads(self, data: bytes, /) -> object:
+        """The object of a pickle."""
+        ...
+
+
 @dataclass(slots=True)
 class StepAttempt:
     """One attempt of one step."""
@@ -110,6 +133,8 @@ _STATUS: Final[dict[str, defaults.Status]] = {
     "task_error": defaults.FAIL,
 }
 _HAS_FILES: Final = b'"files":['
+PLACE: Final = "path"
+"""Where a stored pickle says whose it is; set by who reads the journal, and not kept in it."""
 _WITH_OUTPUTS: Final = ("task_completed", "composite_completed")
 
 
@@ -186,6 +211,11 @@ class StepLog:
             event: Event = from_json(text)
             return f"{event['error_type']}: {values.get('error', event['error'])}"
         return f"{values['error_type']}: {values['error']}" if "error_type" in values else ""
+
+    @property
+    def series(self) -> Mapping[str, Mapping[str, JsonValue]]:
+        """The series that its last attempt reported: name → how many points, and the last."""
+        return _decoded(self._story[-1][2]).get("series", NONE) if self._story else NONE
 
     @property
     def duration(self) -> float | None:
@@ -271,29 +301,47 @@ class StepLog:
 class Loader:
     """Where large and pickled values of a run are read from; a pure fold has nowhere."""
 
-    __slots__ = ("loads", "read_blob", "run_id")
+    __slots__ = ("pickler", "read", "read_blob", "run_id")
 
     def __init__(
         self,
         read_blob: ReadBlob | None = None,
-        loads: Callable[[bytes], object] | None = None,
+        pickler: Unpickler | None = None,
+        read: ReadRecords | None = None,
     ) -> None:
+        self.read: ReadRecords | None = read
         self.run_id: str = ""
         self.read_blob: ReadBlob | None = read_blob
-        self.loads: Callable[[bytes], object] | None = loads
+        self.pickler: Unpickler | None = pickler
 
     def restore(self, stored: Mapping[str, Stored]) -> dict[str, Parameter]:
-        return {name: restored(form, self._fetch, self._load) for name, form in stored.items()}
+        found: dict[str, Parameter] = {}
+        for name, form in stored.items():
+            fetch = self._fetch
+            if form["kind"] == "object":
+                fetch = partial(self._fetch_pickle, name, form)
+            found[name] = restored(form, fetch, self._load)
+        return found
 
     def _fetch(self, digest: str) -> bytes:
         if self.read_blob is None:
             raise RunnableError("This run log was made without a store, so it has no large values.")
         return self.read_blob(self.run_id, digest)
 
+    def _fetch_pickle(self, name: str, form: Stored, digest: str) -> bytes:
+        """A pickle, checked before anything is done with it: what reads it may sign it anew."""
+        mac, path = form.get("mac", ""), form.get(PLACE, "")
+        data = self._fetch(digest)
+        self._pickler().check(str(mac), self.run_id, str(path), name, data)
+        return data
+
     def _load(self, data: bytes) -> object:
-        if self.loads is None:
+        return self._pickler().loads(data)
+
+    def _pickler(self) -> Unpickler:
+        if self.pickler is None:
             raise RunnableError("This run log was made without a pickler; see RunLog.attach.")
-        return self.loads(data)
+        return self.pickler
 
     def __deepcopy__(self, _: object) -> Self:
         return self
@@ -304,10 +352,23 @@ class Loader:
     __hash__: ClassVar[None] = None  # pyright: ignore[reportIncompatibleMethodOverride]
 
 
+def placed(outputs: dict[str, Any], path: str) -> dict[str, Stored]:
+    """Stored values, with the step that returned them beside each pickle.
+
+    Args:
+        outputs: As the journal has them; what stands there of places is not believed.
+        path: Of the step; empty if it was none.
+    """
+    for form in outputs.values():
+        if form["kind"] == "object":
+            form[PLACE] = path
+    return outputs
+
+
 def outputs_of(event: Event, values: Values) -> dict[str, Stored]:
     """What a task or composite returned; where the previews are the values, they stand for them."""
     if "outputs" in values:
-        return values["outputs"]
+        return placed(values["outputs"], event["path"])
     outputs: Event = event["outputs"]
     metrics: Event = event.get("metrics", NONE)
     if len(outputs) == 1 and not metrics:

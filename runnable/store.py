@@ -138,6 +138,8 @@ class BaseRunLogStore(ABC, BaseModel):
     service_name: ClassVar[str]
     inline: ClassVar[bool] = False
     """Whether an append never waits for a network, so that it may be made on the event loop."""
+    in_memory: ClassVar[bool] = False
+    """Whether all is gone with the process, so that nobody else can have written it."""
 
     lease_seconds: float = Field(default=defaults.LEASE_SECONDS, alias="lease", gt=0)
     """How long a lease lives without being renewed."""
@@ -269,7 +271,7 @@ class BaseRunLogStore(ABC, BaseModel):
         Raises:
             RunNotFoundError: If there is no such run.
         """
-        log = fold(self.read(run_id, kinds=CONTROL_KINDS)).attach(self.get_blob)
+        log = fold(self.read(run_id, kinds=CONTROL_KINDS)).attach(self.get_blob, read=self.read)
         if log.status == defaults.RUNNING:
             found = self.lease(run_id, Owner.current(), "look")
             if not found.live and found.ended is None:

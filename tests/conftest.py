@@ -66,6 +66,11 @@ def no_blocking_calls() -> Iterator[BlockBuster]:
             if name in blockbuster.functions:
                 gathering = ("_write", "_quoted", "_chunks", "encoded", "value")
                 blockbuster.functions[name].can_block_in("runnable/gathering.py", gathering)
+        # dill looks up the file of a class that it is to pickle by value.
+        for function in blockbuster.functions.values():
+            function.can_block_in(
+                "dill/_dill.py", {"save_type", "_locate_function", "_import_module"}
+            )
         # The first model of a process looks for plug-ins of pydantic.
         for function in blockbuster.functions.values():
             function.can_block_in("pydantic/plugin/_loader.py", "get_plugins")

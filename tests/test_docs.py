@@ -350,8 +350,8 @@ def test_what_a_task_may_know_is_described(name: str) -> None:
 
 
 ON_RUNS = [
-    *("run_id", "tag", "pipeline", "status", "parameters", "metrics", "steps", "load"),
-    *("start_time", "end_time", "error"),
+    *("run_id", "tag", "pipeline", "status", "parameters", "metrics", "series", "steps", "load"),
+    *("start_time", "end_time", "error", "code"),
     *(name for name in StepAttempt.__annotations__),
     *("message", "name", "path", "skipped", "attempts"),
 ]

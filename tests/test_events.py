@@ -50,6 +50,8 @@ FIELDS: dict[str, dict[str, st.SearchStrategy[Any]]] = {
     "task_started": TASK | {"inputs": json_objects, "voids_chunks": st.booleans()},
     "task_chunk": TASK | {"chunk": json_values, "encoding": st.sampled_from([None, "base64"])},
     "task_log": TASK | {"stream": st.sampled_from(["stdout", "stderr"]), "text": texts},
+    "task_metric": TASK
+    | {"metric": texts, "value": st.integers(-(10**30), 10**30) | numbers, "step": counts},
     "task_completed": TASK
     | {"outputs": json_objects, "metrics": json_objects, "duration": numbers},
     "task_error": TASK

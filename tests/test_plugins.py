@@ -60,7 +60,7 @@ def test_an_unknown_name_lists_the_known_ones_nearest_first(acme: Path) -> None:
         plugins.load("secrets", "volt")
     assert str(caught.value) == (
         "Configuration secrets 'volt': is not known (there are: vault, cloud, do-nothing, "
-        "env-secrets, failing, function, gone, other-package, renamed)."
+        "dotenv, env-secrets, failing, function, gone, keyring, other-package, renamed)."
     )
     assert (caught.value.group, caught.value.name) == ("secrets", "volt")
     assert isinstance(caught.value, ConfigurationError)

@@ -39,7 +39,16 @@ streams: list[Literal["stdout", "stderr"]] = ["stdout", "stderr"]
 log_heads = st.tuples(texts, texts, numbers, st.sampled_from(streams)).map(
     lambda fields: Head("r", *fields[:3], "task_log", fields[3])
 )
-heads = chunk_heads | log_heads
+metric_heads = st.tuples(texts, texts, numbers, texts.filter(bool)).map(
+    lambda fields: Head("r", *fields[:3], "task_metric", metric=fields[3])
+)
+heads = chunk_heads | log_heads | metric_heads
+points = st.tuples(st.integers() | st.floats(allow_nan=False, allow_infinity=False), numbers)
+payloads_of: dict[str, st.SearchStrategy[Any]] = {
+    "task_chunk": json_values,
+    "task_log": texts,
+    "task_metric": points.map(list),
+}
 
 
 @st.composite
@@ -49,8 +58,7 @@ def batches(draw: st.DrawFn, seq: int | None = None) -> Batch:
     batch = Batch(draw(st.integers(1, 10**6)) if seq is None else seq)
     for which in draw(st.lists(st.sampled_from(range(len(some))), min_size=1, max_size=8)):
         head = some[which]
-        payload = draw(texts if head.type == "task_log" else json_values)
-        batch.add(head, draw(moments), payload)
+        batch.add(head, draw(moments), draw(payloads_of[head.type]))
     return batch
 
 

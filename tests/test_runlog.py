@@ -435,10 +435,20 @@ def with_blobs(journal: Journal) -> Journal:
         "a",
         {
             "large": {"kind": "json", "blob": "d1", "size": 3},
-            "model": {"kind": "object", "blob": "d2", "size": 5, "type": "m.Model"},
+            "model": {"kind": "object", "blob": "d2", "size": 5, "type": "m.Model", "mac": "m"},
         },
     )
     return journal
+
+
+class Decoding:
+    """A pickler that believes what it gets."""
+
+    def check(self, mac: str, run_id: str, path: str, name: str, data: bytes) -> None:
+        assert (data, mac, run_id, path, name) == (b"model", "m", "r", "a", "model")
+
+    def loads(self, data: bytes) -> object:
+        return data.decode()
 
 
 def read_blob(run_id: str, digest: str) -> bytes:
@@ -446,7 +456,7 @@ def read_blob(run_id: str, digest: str) -> bytes:
 
 
 def test_large_and_pickled_values_are_fetched_when_they_are_read(with_blobs: Journal):
-    log = with_blobs.log.attach(read_blob, bytes.decode)
+    log = with_blobs.log.attach(read_blob, Decoding())
     assert log.parameters == {"url": "u", "large": [1], "model": "<m.Model>"}
     assert log.load("model") == "model"
     assert isinstance(log.stored_parameters()["model"], ObjectParameter)
@@ -455,7 +465,7 @@ def test_large_and_pickled_values_are_fetched_when_they_are_read(with_blobs: Jou
 def test_a_fold_that_went_on_reads_values_from_where_it_is_attached(with_blobs: Journal):
     for at in range(len(with_blobs.records) + 1):
         first = fold(with_blobs.records[:at])
-        log = fold(with_blobs.records[at:], start=first).attach(read_blob, bytes.decode)
+        log = fold(with_blobs.records[at:], start=first).attach(read_blob, Decoding())
         assert log.load("large") == [1]
         assert log.load("model") == "model"
 
@@ -470,7 +480,7 @@ def test_a_fold_goes_on_from_one_that_is_attached_to_a_store(with_blobs: Journal
         def get_blob(self, run_id: str, digest: str) -> bytes:
             return read_blob(run_id, digest)
 
-    first = fold(with_blobs.records[:2]).attach(Store().get_blob, bytes.decode)
+    first = fold(with_blobs.records[:2]).attach(Store().get_blob, Decoding())
     log = fold(with_blobs.records[2:], start=first)
     assert log.load("large") == [1]
 

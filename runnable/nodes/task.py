@@ -86,6 +86,10 @@ class TaskNode(BaseNode):
         """The task's."""
         return self.task.secrets
 
+    def pickles(self) -> bool:
+        """Whether one of what the task returns is pickled."""
+        return any(declared.kind == "object" for declared in self.task.declared)
+
 
 class StubNode(BaseNode):
     """Succeeds at once."""

@@ -172,12 +172,13 @@ class _PipelineBase(Definition):
                 f"{type(self).__name__}.execute() got an unexpected keyword argument "
                 f"{min(wrong)!r} (it takes parameters, {', '.join(RunOptions.__annotations__)})"
             )
+        folder = Path.cwd()
         services = partial(
             load_services,
             options.get("configuration_file", ""),
             interactive_default=self.default_executor,
             environ=os.environ,
-            folder=Path.cwd(),
+            folder=folder,
         )
         opening = Opening(
             parameters=parameters,
@@ -187,6 +188,7 @@ class _PipelineBase(Definition):
             resume=options.get("resume", ""),
             force=options.get("force", False),
             environ=os.environ,
+            folder=folder,
         )
         log_level = options.get("log_level", "WARNING")
         return AsyncPipelineContext(self._graph, services, opening, log_level=log_level)

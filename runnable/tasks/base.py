@@ -281,15 +281,16 @@ class BaseTaskType(TaskSettings, ABC):
         self, scope: Scope, result: object, outputs: dict[str, Parameter], duration: float
     ) -> tuple[tuple[str, ...], bytes, bytes]:
         """The record of a success: the metrics' names, the event's fields, the engine's values."""
-        shown, metrics, names, whole = await told(outputs, scope)
+        series = b"" if scope.series is None else b',"series":%b' % scope.series.told()
+        shown, metrics, names, whole = await told(outputs, scope, is_whole=bool(series))
         rest = b',"outputs":%b,"metrics":%b,"duration":%b' % (shown, metrics, to_json(duration))
-        if whole is not None:
-            return names, rest, b'{"outputs":%b}' % whole
+        if whole is not None and self.returns:
+            return names, rest, b'{"outputs":%b%b}' % (whole, series)
         if not self.returns and result is not None:
             masker = scope.run.masker
             text = masker.mask(shown_of(result)) if masker else shown_of(result)
-            return names, rest, b'{"outputs":{},"returned":%b}' % to_json(text)
-        return names, rest, b"null"
+            return names, rest, b'{"outputs":{},"returned":%b%b}' % (to_json(text), series)
+        return names, rest, b"null" if whole is None else b'{"outputs":%b%b}' % (whole, series)
 
     async def _failed(
         self,
@@ -364,6 +365,8 @@ class BaseTaskType(TaskSettings, ABC):
             to_json(scope.abandoned),
         )
         values = to_json({"error": message, "traceback": trace, "duration": duration})
+        if scope.series is not None:
+            values = b'%b,"series":%b}' % (values[:-1], scope.series.told())
         if exchange is None:
             scope.record("task_error", rest, values)
         else:

@@ -21,12 +21,15 @@ from runnable.clock import Clock
 from runnable.encoding import payload_of, type_name
 from runnable.exceptions import UnsendableError, first_line
 from runnable.failing import users_own
+from runnable.names import check_metric_name
 from runnable.processes import framed
 from runnable.scope import CURRENT, Run, Scope, Sink
+from runnable.series import Number, check_step, number_of
 from runnable.tasks.isolated import (
     BEGAN,
     EMITTED,
     LOG,
+    METRIC,
     RAISED,
     RETURNED,
     STREAMED,
@@ -112,6 +115,17 @@ class ChildScope(Scope):
         """
         payload_of(chunk)
         self._channel.send(EMITTED, _dumped("A chunk", chunk))
+        return True
+
+    def metric(self, name: str, value: Number, step: int | None = None) -> bool:
+        """Send a number; what counts is counted over there.
+
+        Raises:
+            MetricError: If it is no number, or the step is none.
+        """
+        number = number_of(name, value)
+        check_step(name, step)
+        self._channel.send(METRIC, pickle.dumps((check_metric_name(name), number, step)))
         return True
 
     def log(self, stream: Literal["stdout", "stderr"], text: str) -> None:

@@ -27,10 +27,11 @@ CHILD: Final = "runnable.tasks.child"
 """Where the `main` of the process is."""
 Sort = Literal["plain", "async", "generator", "async generator"]
 
-BEGAN, LOG, EMITTED, YIELDED, RETURNED, STREAMED, RAISED = (
+BEGAN, LOG, EMITTED, METRIC, YIELDED, RETURNED, STREAMED, RAISED = (
     b"b",
     b"l",
     b"e",
+    b"m",
     b"y",
     b"r",
     b"s",
@@ -209,6 +210,8 @@ async def _to_its_answer(child: Child, scope: Scope, gathered: Gathered) -> tupl
             stream, text = pickle.loads(body)
             # Written here, in the step's own context, it is masked, kept and shown as a print is.
             (sys.stdout if stream == "stdout" else sys.stderr).write(text)
+        elif kind == METRIC:
+            room = scope.metric(*pickle.loads(body))
         else:
             chunk = _loaded("A chunk", body)
             if kind == EMITTED or gathered.take(chunk):

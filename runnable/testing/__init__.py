@@ -11,8 +11,8 @@ A store of your own is held to the same law as those that come with `runnable`:
         def store(self, tmp_path):
             return MyStore(folder=tmp_path)
 
-`CatalogSuite` is the same for a catalog of your own. The suites need `runnable[test]`; `simulate`
-needs nothing.
+`CatalogSuite` is the same for a catalog of your own, `SecretsSuite` for a secrets service. The
+suites need `runnable[test]`; `simulate` needs nothing.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from runnable.testing.catalog import CatalogSuite
     from runnable.testing.run_log_store import RunLogStoreSuite
+    from runnable.testing.secrets import SecretsSuite
     from runnable.testing.simulation import simulate
 
-__all__ = ["CatalogSuite", "RunLogStoreSuite", "simulate"]
+__all__ = ["CatalogSuite", "RunLogStoreSuite", "SecretsSuite", "simulate"]
 
 
 def __getattr__(name: str) -> object:
@@ -36,6 +37,10 @@ def __getattr__(name: str) -> object:
         from runnable.testing.run_log_store import RunLogStoreSuite
 
         return RunLogStoreSuite
+    if name == "SecretsSuite":
+        from runnable.testing.secrets import SecretsSuite
+
+        return SecretsSuite
     if name == "simulate":
         from runnable.testing.simulation import simulate
 

@@ -23,6 +23,7 @@ from runnable.extensions.pickler.pickle import PicklePickler
 from runnable.extensions.pipeline_executor.local import LocalExecutor
 from runnable.extensions.run_log_store.buffered import BufferedRunLogStore, Memory
 from runnable.extensions.secrets.env_secrets import EnvSecrets
+from runnable.keys import FixedKey
 from runnable.kinds import END_STATUS
 from runnable.leases import KEEPER
 from runnable.opening import Opening
@@ -194,7 +195,7 @@ class _World:
 
     async def _process(self) -> None:
         """What the process does: begin the run, or go on with it."""
-        services = _Services(LocalExecutor(echo=False), self._store, EnvSecrets(), PicklePickler())
+        services = _Services(LocalExecutor(echo=False), self._store, EnvSecrets(), _pickler())
         opening = Opening(self._parameters, run_id=self._run_id, environ={}, force=True)
         if self._exists():
             opening = Opening(resume=self._run_id, environ={}, force=True)
@@ -239,7 +240,7 @@ class _World:
         if not self._exists():
             return
         self._release()
-        services = _Services(LocalExecutor(), self._inner, EnvSecrets(), PicklePickler())
+        services = _Services(LocalExecutor(), self._inner, EnvSecrets(), _pickler())
         resuming = Opening(resume=run_id, environ={}, force=True)
         try:
             resuming.open(self._graph, services, self._clock)
@@ -273,6 +274,20 @@ class _World:
 
     def _broken(self, promise: str) -> BrokenPromiseError:
         return BrokenPromiseError(self._seed, self._faults, promise)
+
+
+class _SamePickler(PicklePickler):
+    """Signs with the same key each time, so that the journal is the same."""
+
+    def prepare(self, *, in_memory: bool, is_used: bool) -> None:
+        """Take that key."""
+        self._key = FixedKey(b"the key of every simulation", "the simulation's own")
+
+
+def _pickler() -> PicklePickler:
+    pickler = _SamePickler()
+    pickler.prepare(in_memory=True, is_used=True)
+    return pickler
 
 
 def _own_memory() -> BufferedRunLogStore:

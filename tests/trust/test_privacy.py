@@ -30,8 +30,8 @@ from runnable import (
 )
 from runnable.defaults import MAX_BLOB_INLINE_BYTES, SPILL_BYTES
 from runnable.exceptions import RunnableError, listed
-from runnable.extensions.run_log_store.sqlite_files import half_made
 from runnable.parameters import JsonParameter
+from runnable.private import half_made
 
 ROOT = Path(__file__).parents[2]
 NOBODY = 65_534
@@ -285,7 +285,9 @@ ERRORS = [
     exceptions.PluginError.unknown(HOSTILE, HOSTILE, [HOSTILE]),
     exceptions.MissingParameterError(HOSTILE, HOSTILE, [HOSTILE]),
     exceptions.MissingSecretError(HOSTILE, HOSTILE, HOSTILE),
+    exceptions.MissingSecretError(HOSTILE, HOSTILE, HOSTILE, HOSTILE),
     exceptions.MissingSecretError.not_named(HOSTILE, HOSTILE),
+    exceptions.SecretsError(HOSTILE, HOSTILE, HOSTILE),
     exceptions.LimitError(HOSTILE, 2, 1, "bytes", HOSTILE),
     exceptions.BindingError(HOSTILE, HOSTILE, HOSTILE),
     exceptions.ReturnsError([HOSTILE], HOSTILE),
@@ -293,6 +295,9 @@ ERRORS = [
     exceptions.PickleError(HOSTILE, ValueError(HOSTILE)),
     exceptions.UnpickleError(ValueError(HOSTILE)),
     exceptions.StreamError(HOSTILE),
+    exceptions.UntrustedPickleError(HOSTILE, HOSTILE, HOSTILE, HOSTILE, HOSTILE),
+    exceptions.PickleKeyError(HOSTILE, HOSTILE, HOSTILE),
+    exceptions.MetricError(HOSTILE, HOSTILE),
     exceptions.SecretLeakError(HOSTILE, HOSTILE),
     exceptions.StepTimeoutError(HOSTILE, 1.0),
     exceptions.ThreadsHeldError(64, [HOSTILE]),

@@ -107,7 +107,8 @@ def test_a_run_log_and_its_attempts_are_completed(editor: LanguageServer):
 
 def test_what_a_task_may_know_is_completed(editor: LanguageServer):
     offered = {name for name in editor.completions(f"{WRITTEN}current().‸") if name[0] != "_"}
-    expected = {"run_id", "path", "attempt", "tag", "idempotency_key", "logger", "secret", "emit"}
+    known = {"run_id", "path", "attempt", "tag", "idempotency_key", "logger", "secret"}
+    expected = known | {"emit", "metric"}
     assert offered == expected
 
 

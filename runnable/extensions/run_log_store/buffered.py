@@ -134,6 +134,7 @@ class BufferedRunLogStore(BaseRunLogStore):
 
     service_name: ClassVar[str] = "buffered"
     inline: ClassVar[bool] = True
+    in_memory: ClassVar[bool] = True
     memory: ClassVar[Memory] = MEMORY
     """Where the runs are."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import secrets
 import stat
 from contextlib import suppress
 from functools import lru_cache
@@ -14,6 +13,7 @@ from typing import Final
 
 from runnable import defaults
 from runnable.exceptions import StoreError
+from runnable.private import ignore, make_folder
 
 NETWORK_FILE_SYSTEMS: Final = frozenset(
     {"9p", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "gfs2", "glusterfs", "gpfs", "lustre"}
@@ -52,10 +52,10 @@ def prepare_folder(path: Path) -> Path:
         )
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        is_ours = _make(folder) or folder.name == defaults.STORE_FOLDER
+        is_ours = make_folder(folder) or folder.name == defaults.STORE_FOLDER
         _check_folder(path, folder, is_ours=is_ours)
         if is_ours:
-            _ignore(folder)
+            ignore(folder)
         real = Path(os.path.realpath(folder)) / path.name
     except OSError as error:
         raise failure(path, f"its folder {folder} cannot be used", error) from error
@@ -116,41 +116,6 @@ def check_log(path: Path) -> None:
             _check_owner(path, f"{beside.name} beside it", found)
 
 
-def make_file(path: Path, content: bytes = b"") -> None:
-    """Make a file that only this user may read.
-
-    Raises:
-        OSError: If it is there already, or cannot be made.
-    """
-    handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
-    try:
-        os.fchmod(handle, 0o600)  # whatever the umask took away
-        os.write(handle, content)
-    finally:
-        os.close(handle)
-
-
-def publish(made: Path, path: Path) -> None:
-    """Give a complete file its name, unless there is one of that name.
-
-    No reader ever meets a half-made file, and no process takes another's away.
-
-    Raises:
-        OSError: If it cannot be done.
-    """
-    _sync(made)
-    try:
-        os.link(made, path, follow_symlinks=False)
-    except FileExistsError:
-        return
-    except OSError as error:
-        if error.errno not in (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EMLINK):
-            raise
-        if not path.exists():  # a file system without hard links
-            made.rename(path)
-    _sync(path.parent)
-
-
 def failure(path: Path, what: str, error: OSError) -> StoreError:
     """The error for what the operating system refused."""
     full = error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -203,11 +168,6 @@ def file_system(path: Path, mounts: str) -> str:
     return found
 
 
-def half_made(path: Path) -> Path:
-    """A name for the file until it is complete."""
-    return path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-
-
 def _links(path: Path, found: os.stat_result) -> int:
     """How many names it has in its folder: its own, and of a process that is just making it."""
     own = f".{path.name}."
@@ -220,23 +180,6 @@ def _can_exist(path: Path) -> bool:
         return b"\0" not in os.fsencode(path)
     except UnicodeEncodeError:
         return False
-
-
-def _make(folder: Path) -> bool:
-    """Make it if it is not there; whether it was made."""
-    try:
-        folder.mkdir(mode=0o700)
-    except FileExistsError:
-        return False
-    return True
-
-
-def _ignore(folder: Path) -> None:
-    """Have git ignore the folder, unless its user has said otherwise."""
-    ignored = folder / ".gitignore"
-    if not os.path.lexists(ignored):
-        with suppress(FileExistsError):
-            make_file(ignored, b"*\n")
 
 
 def _check_folder(path: Path, folder: Path, *, is_ours: bool) -> None:
@@ -289,11 +232,3 @@ def _kind_of(folder: Path, _device: int, mounts: Path) -> str:
         return file_system(folder, mounts.read_text(errors="surrogateescape"))
     except OSError:
         return ""
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

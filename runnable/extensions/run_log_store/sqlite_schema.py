@@ -7,7 +7,7 @@ from typing import Final
 
 from runnable.exceptions import StoreError
 from runnable.extensions.run_log_store.sqlite_connection import Connection, connect
-from runnable.extensions.run_log_store.sqlite_files import half_made, make_file, publish
+from runnable.private import half_made, make_file, publish
 
 APPLICATION_ID: Final = 0x52756E73
 """`Runs`, in the header of the file."""

@@ -6,6 +6,18 @@ import pytest
 
 from runnable.exceptions import MissingSecretError
 from runnable.extensions.secrets.env_secrets import EnvSecrets
+from runnable.secrets import BaseSecrets
+from runnable.testing import SecretsSuite
+
+
+class TestEnvironment(SecretsSuite):
+    @pytest.fixture
+    def secrets(self, monkeypatch: pytest.MonkeyPatch) -> EnvSecrets:
+        self.environment = monkeypatch
+        return EnvSecrets(prefix="SHOP_")
+
+    def keep(self, secrets: BaseSecrets, name: str, value: str) -> None:
+        self.environment.setenv(f"SHOP_{name}", value)
 
 
 def test_a_secret_is_the_variable_of_its_name(monkeypatch: pytest.MonkeyPatch) -> None:

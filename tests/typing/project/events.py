@@ -19,6 +19,7 @@ from runnable.sdk import (
     TaskCompletedEvent,
     TaskErrorEvent,
     TaskLogEvent,
+    TaskMetricEvent,
     TaskSkippedEvent,
     TaskStartedEvent,
 )
@@ -96,6 +97,8 @@ def a_match_of_the_type_tells_them_apart(event: PipelineEvent) -> str:
         case "task_log":
             assert_type(event.stream, Literal["stdout", "stderr"])
             return event.text
+        case "task_metric":
+            return event.metric
         case "task_completed":
             return str(event.outputs)
         case "task_error":
@@ -129,6 +132,8 @@ def a_match_of_the_event_tells_them_apart(event: PipelineEvent) -> str:
             return text
         case TaskErrorEvent(error=error) | PipelineErrorEvent(error=error):
             return error
+        case TaskMetricEvent(metric=name):
+            return name
         case TaskStartedEvent() | TaskSkippedEvent() | TaskCompletedEvent():
             return event.path
         case BranchStartedEvent() | BranchCompletedEvent() | CompositeCompletedEvent():
@@ -143,7 +148,7 @@ def a_match_that_forgets_one_is_told(event: PipelineEvent) -> str:
     match event:
         case TaskStartedEvent() | TaskSkippedEvent() | TaskCompletedEvent() | TaskErrorEvent():
             return event.path
-        case TaskChunkEvent() | TaskLogEvent():
+        case TaskChunkEvent() | TaskLogEvent() | TaskMetricEvent():
             return event.path
         case BranchStartedEvent() | BranchCompletedEvent() | CompositeCompletedEvent():
             return event.path

@@ -58,6 +58,8 @@ def a_match_tells_followed_events_apart(event: PipelineEvent | UnknownEvent) -> 
             return event.tag
         case "task_started" | "task_completed" | "task_error" | "task_skipped" | "task_log":
             return event.path
+        case "task_metric":
+            return event.path
         case "branch_started" | "branch_completed" | "composite_completed":
             return event.path
         case "pipeline_completed" | "pipeline_error" | "pipeline_cancelled":
