@@ -22,7 +22,8 @@ class Trusting:
         self.loads = loads
 
     def check(self, mac: str, run_id: str, path: str, name: str, data: bytes) -> None:
-        assert path and name
+        assert path
+        assert name
 
 
 class Page(BaseModel):

@@ -579,7 +579,7 @@ async def test_iteration_variables_are_in_the_environment_of_the_process(tmp_pat
         isolation="process",
     )
     pipeline = pipe(on_items(pipe(inner)))
-    words = ["plain text", {"a": [1]}, 1.5, None, True, "nul\0", "x" * 70_000, "ü"]
+    words = ["plain text", {"a": [1]}, 1.5, None, True, "nul\0", "x" * 140_000, "ü"]
     run = await pipeline.execute({"items": [3], "words": words, "names": ["item", "word"]})
     (found,) = values_of(run)["r"]
     assert [seen["item"] for seen in found] == ["3"] * len(words)
