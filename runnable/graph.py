@@ -133,6 +133,15 @@ class BaseNode(ABC):
         """The names of the secrets that its own code reads."""
         return ()
 
+    @property
+    def may_be_hindered(self) -> bool:
+        """Whether `obstacles` can find anything."""
+        return False
+
+    def obstacles(self) -> Iterable[str]:
+        """Why it cannot run here and now, a sentence each; may read files, so off the loop."""
+        return ()
+
 
 class Graph:
     """Nodes, and where to start; what is derived from them is worked out once, when asked for.
@@ -300,6 +309,11 @@ class Graph:
             for name in node.secrets():
                 found.setdefault(name, path)
         return found
+
+    @cached_property
+    def hindered(self) -> dict[str, BaseNode]:
+        """Path → node, of those that may be hindered."""
+        return {path: node for path, node in self.all_nodes() if node.may_be_hindered}
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "") -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from pydantic_core import from_json, to_json
 
 from runnable import defaults
-from runnable.check import misfits, require
+from runnable.check import misfits, require, require_ready
 from runnable.exceptions import (
     GraphChangedError,
     RunFinishedError,
@@ -119,6 +119,7 @@ class Opening(NamedTuple):
         store, now = services.run_log_store, clock.now()
         parameters = initial_parameters(self.parameters, self.parameters_file, self.environ)
         require(graph, parameters)
+        require_ready(graph)
         _check_leaks(parameters, secrets)
 
         def blob(data: bytes) -> str:
@@ -192,6 +193,8 @@ class Opening(NamedTuple):
                     raise RunStuckError(run_id, path, times)
         if wrong := misfits(graph, history):
             raise StoredValuesError(run_id, wrong)
+        done = [path for path, step in history.steps.items() if step.status == defaults.SUCCESS]
+        require_ready(graph, done)
         self._warn_of_differences(history, graph)
 
     def _warn_of_differences(self, history: RunLog, graph: Graph) -> None:

@@ -86,6 +86,15 @@ class TaskNode(BaseNode):
         """The task's."""
         return self.task.secrets
 
+    @property
+    def may_be_hindered(self) -> bool:
+        """Whether its task looks for obstacles."""
+        return type(self.task).obstacles is not BaseTaskType.obstacles
+
+    def obstacles(self) -> Iterable[str]:
+        """The task's."""
+        return self.task.obstacles()
+
 
 class StubNode(BaseNode):
     """Succeeds at once."""
