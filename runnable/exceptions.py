@@ -550,6 +550,9 @@ class KernelDiedError(StepError):
     kernel's process wrote past its cells.
     """
 
+    exit_status: int | None
+    signal: str | None
+
     def __init__(
         self, notebook: str, cell: int, source: str, returncode: int | None, words: str = ""
     ) -> None:

@@ -17,6 +17,7 @@ MODULES = ("exceptions", "sse")
 STEPS_AND_PIPELINES = (
     "AsyncPipeline",
     "AsyncPythonTask",
+    "NotebookTask",
     "Pipeline",
     "PythonTask",
     "ShellTask",
