@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from keyword import iskeyword
-from typing import Annotated, Any, ClassVar, Final, Self, TypedDict, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Final, Self, TypeVar, cast
 
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import from_json
@@ -39,45 +39,16 @@ from runnable.tasks.environment import environment_of
 from runnable.tasks.executed import keep, masked_notebook, without_colours
 from runnable.tasks.notebook_args import NotebookArgs, read_args
 from runnable.tasks.notebook_files import Notebook, check_kernel, missing_module, read_notebook
+from runnable.tasks.notebook_protocol import BEGAN, KEPT, LOG, VALUE, VALUES, Facts, Order
 
 CHILD: Final = "runnable.tasks.notebook_child"
 """Where the `main` of the process is that drives the kernel."""
-PARAMETERS: Final = "parameters"
-INJECTED: Final = "injected-parameters"
-"""The tags of the cell that parameters are injected after, and of that with them."""
-BEGAN, LOG, KEPT, VALUE, VALUES, FAILED = b"b", b"l", b"k", b"v", b"V", b"x"
-"""What the first byte of a frame from that process says that the rest is."""
 MAX_PICKLE_BYTES: Final = 1024 * MIB
 """The largest pickle that is taken from a kernel."""
 INTERRUPT_SECONDS: Final = 2.0
 """From the interrupt of a kernel whose step is left to TERM."""
 
 T = TypeVar("T")
-
-
-class Order(TypedDict):
-    """What is sent to the process that drives the kernel."""
-
-    notebook: str
-    code: str
-    returns: list[list[str]]
-    limits: dict[str, int]
-    folder: str
-    kernel: str
-    args: dict[str, Any]
-
-
-class Facts(TypedDict):
-    """How a notebook failed, as that process tells it."""
-
-    why: str
-    cell: int
-    source: str
-    ename: str
-    evalue: str
-    trace: list[str]
-    returncode: int | None
-    words: str
 
 
 class NotebookTaskType(BaseTaskType):
