@@ -262,7 +262,7 @@ async def test_a_value_that_json_cannot_hold_is_named_with_its_place(write: Writ
 STUBBORN = """
 import os, signal, subprocess, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
-child = subprocess.Popen(["sleep", "60"])
+child = subprocess.Popen(["sh", "-c", "trap '' INT TERM; while :; do sleep 60; done"])
 print(os.getpid(), child.pid, flush=True)
 while True:
     try:
