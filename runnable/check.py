@@ -2,33 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 from weakref import WeakKeyDictionary
 
 from runnable.checker import Checker
-from runnable.exceptions import MissingParameterError
+from runnable.exceptions import CheckError, MissingParameterError
 from runnable.findings import Finding, Report
 from runnable.graph import Graph
 
-__all__ = ["Finding", "Report", "check", "require"]
+__all__ = ["Finding", "Report", "check", "require", "require_ready"]
 
 _NEEDS: Final[WeakKeyDictionary[Graph, Mapping[str, str]]] = WeakKeyDictionary()
 """Of the graphs that are alive in this process: what must come with the call → who needs it."""
 
 
-def check(graph: Graph) -> Report:
+def check(graph: Graph, *, here: bool = False) -> Report:
     """What can be said of a graph before it is given anything.
 
     Args:
         graph: One whose structure is right.
+        here: Whether to look, too, if what its steps need is there now: files, kernels.
     """
     checker = Checker(graph)
     _NEEDS[graph] = checker.needs
     by_severity: dict[str, list[Finding]] = {"error": [], "warning": [], "note": []}
-    for finding in checker.found:
+    for finding in [*checker.found, *(_hindrances(graph) if here else ())]:
         by_severity[finding.severity].append(finding)
     return Report(*map(tuple, by_severity.values()))
+
+
+def _hindrances(graph: Graph, completed: Collection[str] = ()) -> Iterator[Finding]:
+    for path, node in graph.hindered.items():
+        if path not in completed:
+            for sentence in node.obstacles():
+                yield Finding(path, node.location, sentence[:1].lower() + sentence[1:])
+
+
+def require_ready(graph: Graph, completed: Collection[str] = ()) -> None:
+    """Check that what the steps need is there: files, kernels; called on a store's thread.
+
+    Args:
+        graph: One whose structure is right.
+        completed: The paths of steps that will not run again.
+
+    Raises:
+        CheckError: If something is not.
+    """
+    if graph.hindered and (found := [*_hindrances(graph, completed)]):
+        raise CheckError(found)
 
 
 def require(graph: Graph, provided: Collection[str]) -> None:

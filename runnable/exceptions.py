@@ -10,6 +10,7 @@ RunnableError
 │   ├── ParametersFileError             a parameters file that cannot be read
 │   ├── ConfigurationError              a configuration that cannot be read or means nothing
 │   │   └── PluginError                 a plug-in that is unknown or broken
+│   ├── NotebookFileError               a notebook that is not there, or that no kernel can run
 │   ├── MissingParameterError           a step needs a value that nothing gives
 │   ├── MissingSecretError              a step names a secret that nobody has
 │   ├── SecretsError                    secrets that cannot be read
@@ -32,6 +33,9 @@ RunnableError
 │   ├── ShellReturnsError (ValueError)  variables in `returns` that a command has not set so
 │   ├── VariableError (ValueError)      a parameter that a command reads and no variable can hold
 │   ├── Interrupted                     a step that is not to run again was found interrupted
+│   ├── NotebookError                   a cell of a notebook failed
+│   ├── KernelDiedError                 the kernel of a notebook ended before its last cell did
+│   ├── NotebookReturnError (ValueError) a name in `returns` that a notebook does not give
 │   ├── ItemsError (ValueError)         a map's parameter holds nothing that has items
 │   ├── BreakError (ValueError)         a loop's parameter does not say whether it is over
 │   ├── NoBranchError (ValueError)      a conditional has no branch for its parameter's value
@@ -258,6 +262,15 @@ class PluginError(ConfigurationError):
         """The error for a name that is registered nowhere."""
         there = listed(nearest(name, known))
         return cls(group, name, f"is not known (there are: {there or 'none'})")
+
+
+class NotebookFileError(InputError):
+    """A notebook is not there, is no notebook, or asks for a kernel that cannot run it."""
+
+    def __init__(self, notebook: str, reason: str, advice: str = "") -> None:
+        self.notebook = notebook
+        self.reason = reason
+        super().__init__(f"The notebook {notebook!r} {reason}.{f' {advice}' if advice else ''}")
 
 
 class MissingParameterError(InputError):
@@ -559,6 +572,68 @@ class Interrupted(StepError):
             f"Step {step!r} was running when the process of its run died, and its on_interrupted "
             f"is 'fail', so it is not run again. See what it has done; another resume runs it."
         )
+
+
+class NotebookError(StepError):
+    """A cell of a notebook failed; `traceback` is the kernel's, without colours.
+
+    `cell` is its number, counted from 1 over all cells of the notebook (0 for one that is not of
+    the notebook: the injected parameters, what hands out the values), `source` its first line.
+    `ename` and `evalue` are the type and the text of what it raised.
+    """
+
+    def __init__(
+        self, notebook: str, cell: int, source: str, ename: str, evalue: str, traceback: str = ""
+    ) -> None:
+        self.notebook = notebook
+        self.cell = cell
+        self.source = source
+        self.ename = ename
+        self.evalue = evalue
+        self.traceback = traceback
+        what = f"{ename}: {evalue}" if evalue else ename
+        super().__init__(f"{_cell_of(notebook, cell, source)} failed: {what.removesuffix('.')}.")
+
+
+class KernelDiedError(StepError):
+    """The kernel of a notebook ended before its last cell did.
+
+    `exit_status` is what it ended with, `signal` the name of what killed it; one of them is None.
+    `cell` and `source` say which cell ran, as in `NotebookError`; `words` is the end of what the
+    kernel's process wrote past its cells.
+    """
+
+    exit_status: int | None
+    signal: str | None
+
+    def __init__(
+        self, notebook: str, cell: int, source: str, returncode: int | None, words: str = ""
+    ) -> None:
+        self.notebook = notebook
+        self.cell = cell
+        self.source = source
+        self.words = words
+        self.exit_status, self.signal, told = _fate(returncode)
+        where = f"in {_cell_of('', cell, source)}" if cell or source else "outside of its cells"
+        said = f" It had written: {words.strip()}" if words.strip() else ""
+        super().__init__(f"The kernel of notebook {notebook!r} {told}, {where}.{said}")
+
+
+def _cell_of(notebook: str, cell: int, source: str) -> str:
+    which = f"cell {cell} ({shortened(source)})" if cell else source or "its kernel"
+    if notebook:
+        return f"In notebook {notebook!r}, {which}"
+    return which
+
+
+class NotebookReturnError(StepError, ValueError):
+    """A notebook does not give a name in its step's `returns`, or not as a value that travels."""
+
+    def __init__(self, notebook: str, name: str, reason: str) -> None:
+        self.notebook = notebook
+        self.name = name
+        self.reason = reason
+        super().__init__(f"Notebook {notebook!r} returns {name!r}, {reason}.")
 
 
 class ItemsError(StepError, ValueError):

@@ -137,6 +137,15 @@ class BaseNode(ABC):
         """Whether it returns a pickled value of its own."""
         return False
 
+    @property
+    def may_be_hindered(self) -> bool:
+        """Whether `obstacles` can find anything."""
+        return False
+
+    def obstacles(self) -> Iterable[str]:
+        """Why it cannot run here and now, a sentence each; may read files, so off the loop."""
+        return ()
+
 
 class Graph:
     """Nodes, and where to start; what is derived from them is worked out once, when asked for.
@@ -309,6 +318,11 @@ class Graph:
     def pickles(self) -> bool:
         """Whether a step returns a pickled value."""
         return any(node.pickles() for _, node in self.all_nodes())
+
+    @cached_property
+    def hindered(self) -> dict[str, BaseNode]:
+        """Path → node, of those that may be hindered."""
+        return {path: node for path, node in self.all_nodes() if node.may_be_hindered}
 
 
 def changes(before: Mapping[str, Any], after: Mapping[str, Any], path: str = "") -> list[str]:

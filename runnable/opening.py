@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 from pydantic_core import from_json, to_json
 
 from runnable import defaults
-from runnable.check import require
+from runnable.check import require, require_ready
 from runnable.exceptions import (
     GraphChangedError,
     JournalCorruptError,
@@ -130,6 +130,7 @@ class Opening(NamedTuple):
         store, now = services.run_log_store, clock.now()
         parameters = initial_parameters(self.parameters, self.parameters_file, self.environ)
         require(graph, parameters)
+        require_ready(graph)
         _check_leaks(parameters, secrets)
 
         def blob(data: bytes) -> str:
@@ -208,6 +209,8 @@ class Opening(NamedTuple):
             )
         if not self.force:
             self._check_sensible(history, graph)
+        done = [path for path, step in history.steps.items() if step.status == defaults.SUCCESS]
+        require_ready(graph, done)
         self._warn_of_differences(history, graph)
 
     def _check_sensible(self, history: RunLog, graph: Graph) -> None:

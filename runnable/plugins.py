@@ -50,6 +50,7 @@ BUILT_IN: Final[Mapping[str, Mapping[str, str]]] = {
         "python": "runnable.tasks:PythonTaskType",
         "async-python": "runnable.tasks:AsyncPythonTaskType",
         "shell": "runnable.tasks:ShellTaskType",
+        "notebook": "runnable.tasks.notebook:NotebookTaskType",
     },
 }
 """The entry points of this package: reading those of every installed package costs milliseconds."""

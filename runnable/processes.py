@@ -98,13 +98,20 @@ class Leader:
         if self._signal(signal.SIGTERM):
             await asyncio.wait([self._exited], timeout=TERM_SECONDS)
             if self._signal(0):
-                rest = partial(_outlast_group, self.pid, deadline)
-                await CHILDREN.call(rest).result()
-                self._signal(signal.SIGKILL)
+                await self._outlast(deadline)
+                if self._signal(signal.SIGKILL):
+                    await self._outlast(time.monotonic() + TERM_SECONDS)
             await asyncio.wait([self._exited], timeout=TERM_SECONDS)
         self._is_over = True
         GROUPS.live.discard(self.pid)
         self.close()
+
+    async def _outlast(self, deadline: float) -> None:
+        await CHILDREN.call(partial(_outlast_group, self.pid, deadline)).result()
+
+    def interrupt(self) -> None:
+        """Interrupt it and its children, as Ctrl-C does."""
+        self._signal(signal.SIGINT)
 
     def _signal(self, number: int) -> bool:
         """Send a signal to its group, and say whether anybody is in it."""

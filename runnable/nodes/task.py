@@ -90,6 +90,15 @@ class TaskNode(BaseNode):
         """Whether one of what the task returns is pickled."""
         return any(declared.kind == "object" for declared in self.task.declared)
 
+    @property
+    def may_be_hindered(self) -> bool:
+        """Whether its task looks for obstacles."""
+        return type(self.task).obstacles is not BaseTaskType.obstacles
+
+    def obstacles(self) -> Iterable[str]:
+        """The task's."""
+        return self.task.obstacles()
+
 
 class StubNode(BaseNode):
     """Succeeds at once."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
         TaskStartedEvent,
         UnknownEvent,
     )
+    from runnable.sdk.notebook import NotebookTask
 
 __all__ = [
     "AsyncPipeline",
@@ -42,6 +43,7 @@ __all__ = [
     "Fail",
     "Loop",
     "Map",
+    "NotebookTask",
     "Parallel",
     "Pipeline",
     "PipelineCancelledEvent",
@@ -75,7 +77,9 @@ __all__ = [
 if not TYPE_CHECKING:  # type checkers know the names from the imports above
 
     def __getattr__(name: str) -> object:
-        """The events, loaded when one is asked for: a run that nobody streams needs none."""
+        """What not every run needs, loaded when it is asked for: events, notebooks."""
+        if name == "NotebookTask":
+            return getattr(import_module("runnable.sdk.notebook"), name)
         if name in __all__:
             return getattr(import_module("runnable.events"), name)
         raise AttributeError(f"module 'runnable.sdk' has no attribute {name!r}")

@@ -86,8 +86,11 @@ class _PipelineBase(Definition):
         return self._graph
 
     def check(self) -> Report:
-        """Errors, warnings and notes about the wiring, each with its step and `file:line`."""
-        return check(self._graph)
+        """Errors, warnings and notes about the wiring, each with its step and `file:line`.
+
+        Notebooks, and the kernels that they ask for, are looked for now.
+        """
+        return check(self._graph, here=True)
 
     def __repr__(self) -> str:
         from runnable.pages import pipeline_line

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -106,6 +106,10 @@ class BaseTaskType(TaskSettings, ABC):
             OSError: If the system has no room for another.
         """
         raise NotImplementedError
+
+    def obstacles(self) -> Iterable[str]:
+        """Why it cannot run here and now, a sentence each; may read files, so off the loop."""
+        return ()
 
     def digest(self) -> str:
         """Tells whether the code that runs has changed since an earlier life of the run."""

@@ -48,10 +48,12 @@ class Channel:
 
     Args:
         descriptor: The socket, inherited.
+        orphaned: Called when the parent has gone, before this process and its group are killed.
     """
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, descriptor: int, orphaned: Callable[[], None] | None = None) -> None:
         os.set_inheritable(descriptor, False)
+        self._orphaned = orphaned
         self._socket = socket.socket(fileno=descriptor)
         self._lock = threading.Lock()
         self._torn = False
@@ -70,6 +72,8 @@ class Channel:
                 pass
         except OSError:
             pass
+        if self._orphaned is not None:
+            self._orphaned()
         if os.getpgrp() == os.getpid():
             os.killpg(os.getpid(), signal.SIGKILL)
         os._exit(1)

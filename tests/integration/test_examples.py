@@ -152,6 +152,20 @@ def test_shell_counts_in_a_file_whose_name_is_no_part_of_the_command(own_folder:
     assert not (own_folder / "evil").exists()
 
 
+def test_notebook_step_hands_readings_to_a_notebook_and_goes_on_with_its_mean(
+    own_folder: Path,
+) -> None:
+    done = start("../notebook_step.py", own_folder)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "1 of 5 readings are absurd",
+        "20.25",
+        "the mean of the rest is 20.25",
+        "left out: 1",
+    ]
+
+
 @pytest.fixture
 def streaming(own_folder: Path) -> Iterator[httpx.Client]:
     """A client of `streaming_llm.py`, which uvicorn serves."""

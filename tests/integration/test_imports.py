@@ -171,6 +171,13 @@ def test_the_memory_store_loads_no_database(own_folder: Path) -> None:
     assert [path.name for path in own_folder.iterdir()] == ["runnable-config.yaml"]
 
 
+def test_a_notebook_step_loads_nothing_of_jupyter_when_it_is_built() -> None:
+    build = "from runnable import NotebookTask, Pipeline\n"
+    build += "Pipeline(steps=[NotebookTask(notebook='a.ipynb', name='a')])"
+
+    assert strangers(loaded_by(build)) <= NEEDED
+
+
 def test_server_sent_events_load_fastapi_when_the_first_is_made() -> None:
     assert "fastapi" not in loaded_by("import runnable.sse")
 

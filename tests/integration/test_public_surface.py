@@ -18,6 +18,7 @@ STEPS_AND_PIPELINES = (
     "AsyncPipeline",
     "AsyncPythonTask",
     "Catalog",
+    "NotebookTask",
     "Pipeline",
     "PythonTask",
     "ShellTask",

@@ -29,6 +29,7 @@ ENGINE: set[object] = {context.AsyncPipelineContext, context.PipelineContext}
 
 ALLOWED = {
     "runnable.AsyncPythonTask.settings": "settings of any kind, handed to the task as they are",
+    "runnable.NotebookTask.settings": "the same",
     "runnable.PythonTask.settings": "the same",
     "runnable.StepLog.tell": "the journal's JSON, which only the engine tells",
 }
