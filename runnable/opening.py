@@ -209,8 +209,9 @@ class Opening(NamedTuple):
             )
         if not self.force:
             self._check_sensible(history, graph)
-        done = [path for path, step in history.steps.items() if step.status == defaults.SUCCESS]
-        require_ready(graph, done)
+        if graph.hindered:
+            steps = history.steps.items()
+            require_ready(graph, [path for path, step in steps if step.status == defaults.SUCCESS])
         self._warn_of_differences(history, graph)
 
     def _check_sensible(self, history: RunLog, graph: Graph) -> None:
