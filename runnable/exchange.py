@@ -47,6 +47,7 @@ class Exchange:
         self._scope = scope
         self._service: BaseCatalog = scope.run.catalog or DoNothingCatalog()
         self._files: list[DataCatalog] = []
+        self._made: list[DataCatalog] = []
         self._stop = threading.Event()
         self._told = scope.run.clock.monotonic()
         self._is_open = False
@@ -68,6 +69,19 @@ class Exchange:
                 seen = _ledger_of(self._scope).seen_from(self._scope.path)
             await self._in_thread(lambda: self._fetch(seen))
 
+    async def keep(self, name: str, data: bytes) -> None:
+        """Keep a file that the task itself has made, if the catalog keeps any.
+
+        Args:
+            name: What it is called; unique in the run.
+            data: The file, with no secret in it.
+
+        Raises:
+            CatalogError: If it cannot be kept.
+        """
+        if self._service.keeps_files:
+            await self._in_thread(lambda: self._keep(name, data))
+
     async def save(self) -> None:
         """Keep the files to put.
 
@@ -75,12 +89,12 @@ class Exchange:
             CatalogError: If one is missing, changes meanwhile, or cannot be kept.
         """
         self._is_open = False
-        if self._wanted.put:
+        if self._wanted.put or self._made:
             await self._in_thread(self._save)
 
     async def save_what_is_there(self) -> None:
         """Keep what a failed attempt has left; what goes wrong meanwhile is a warning."""
-        if self._is_open and self._wanted.put:
+        if self._is_open and (self._wanted.put or self._made):
             try:
                 await self._in_thread(lambda: self._save(failed=True))
             except Exception as error:
@@ -100,7 +114,7 @@ class Exchange:
 
     def tell_ledger(self, seq: int, *, failed: bool) -> None:
         """Let later steps see what was put, once the record of that seq says so."""
-        if self._wanted.put:
+        if self._wanted.put or self._made:
             put = [one for one in self._files if one.stage == "put"]
             _ledger_of(self._scope).put(self._scope.path, seq, put, failed=failed)
 
@@ -171,7 +185,7 @@ class Exchange:
 
     def _save(self, *, failed: bool = False) -> None:
         keeps = self._wanted.store_copy and self._service.keeps_files
-        put: list[DataCatalog] = []
+        put = [*self._made]
         with Folder.open(self._service.compute_data_folder) as folder:
             for name in self._to_put(folder, failed=failed):
                 try:
@@ -180,9 +194,16 @@ class Exchange:
                     if not failed or self._stop.is_set():
                         raise
                     self._warn(error)
-            if keeps and put:
-                self._service.lay_out(self._scope.run.run_id, self._scope.path, put)
+            if kept := [one for one in put if one.is_kept]:
+                self._service.lay_out(self._scope.run.run_id, self._scope.path, kept)
         self._files += put
+
+    def _keep(self, name: str, data: bytes) -> None:
+        self._check_name(name)
+        sha256 = hashlib.sha256(data).hexdigest()
+        if not self._service.has_blob(sha256, len(data)):
+            self._service.put_blob(sha256, len(data), iter([data]))
+        self._made.append(DataCatalog(name, sha256, len(data), "put"))
 
     def _to_put(self, folder: Folder, *, failed: bool) -> Iterable[str]:
         names: dict[str, None] = {}

@@ -88,6 +88,14 @@ class HeldChild(Protocol):
         ...
 
 
+class FileKeeper(Protocol):
+    """What keeps the files that a task has made."""
+
+    async def keep(self, name: str, data: bytes) -> None:
+        """Keep one under a name that is unique in the run; it has no secret in it."""
+        ...
+
+
 class CallbackSink:
     """Hands each event to a callback as a dict, and to another sink if there is one."""
 
@@ -258,6 +266,8 @@ class Scope:
     """Its function goes on in a thread."""
     child: HeldChild | None = None
     """The process that its task has started."""
+    files: FileKeeper | None = None
+    """What keeps the files that its task makes; None if it makes none."""
     _frame = b""
     _chunks: Head | None = None
     _bytes_heads: Head | None = None

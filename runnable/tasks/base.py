@@ -16,6 +16,7 @@ from runnable import defaults
 from runnable.attempt import Attempt
 from runnable.binding import Bound
 from runnable.capture import ROUTER
+from runnable.catalog import Catalog
 from runnable.clock import Clock, instant
 from runnable.exceptions import (
     CatalogError,
@@ -65,6 +66,8 @@ class BaseTaskType(TaskSettings, ABC):
     """
 
     task_type: ClassVar[str]
+    makes_files: ClassVar[bool] = False
+    """Whether its attempts have files of their own to keep, with `scope.files`."""
 
     command: str = ""
 
@@ -210,7 +213,7 @@ class BaseTaskType(TaskSettings, ABC):
         sink, masker = run.sink, run.masker
         began = run.clock.monotonic()
         inputs: Mapping[str, Any] | None = None
-        exchange = None if self.catalog is None else Exchange(self.catalog, scope)
+        exchange = self._exchange(scope)
         try:
             if exchange is not None:
                 await exchange.fetch()
@@ -250,6 +253,13 @@ class BaseTaskType(TaskSettings, ABC):
         seq = scope.record("task_completed", rest, exchange.recorded(values))
         exchange.tell_ledger(seq, failed=False)
         return Attempt(outputs, metrics, inputs, None, False, duration, exchange.files)
+
+    def _exchange(self, scope: Scope) -> Exchange | None:
+        """What the attempt is given of files, and leaves; None if it has nothing to do with any."""
+        if self.catalog is None and not self.makes_files:
+            return None
+        scope.files = exchange = Exchange(self.catalog or Catalog(), scope)
+        return exchange
 
     async def _called(self, arguments: Bound, scope: Scope) -> tuple[object, dict[str, Parameter]]:
         """Call, as the current scope, with what it prints captured; then match what it returned."""

@@ -1,4 +1,4 @@
-"""Executed notebooks: what must not be seen in them hidden, and where they are kept."""
+"""Executed notebooks: what must not be seen in them hidden."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from runnable.blocking import in_store_thread
-
 if TYPE_CHECKING:
     from runnable.masking import Masker
-    from runnable.scope import Scope
 
 _ESCAPES: Final = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\^_])")
 """Colours and whatever else is there for a terminal."""
@@ -68,14 +65,3 @@ def _hidden_text(text: str, masker: Masker) -> str:
     if "\x1b" in text and masker.find(plain := without_colours(text)):
         return masker.mask(plain)
     return masker.mask(text)
-
-
-async def keep(scope: Scope, name: str, data: bytes) -> None:
-    """Keep a file that a task has made for the run; of a failed attempt, too.
-
-    Args:
-        scope: The attempt's.
-        name: What it is called; unique in the run.
-        data: The file, with no secret in it.
-    """
-    await in_store_thread(scope.run.put_blob, data)

@@ -36,7 +36,7 @@ from runnable.processes import CHILDREN, TERM_SECONDS, Child
 from runnable.scope import HeldChild, Scope
 from runnable.tasks.base import BaseTaskType
 from runnable.tasks.environment import environment_of
-from runnable.tasks.executed import keep, masked_notebook, without_colours
+from runnable.tasks.executed import masked_notebook, without_colours
 from runnable.tasks.notebook_args import NotebookArgs, read_args
 from runnable.tasks.notebook_files import Notebook, check_kernel, missing_module, read_notebook
 from runnable.tasks.notebook_protocol import BEGAN, KEPT, LOG, VALUE, VALUES, Facts, Order
@@ -60,6 +60,7 @@ class NotebookTaskType(BaseTaskType):
     """
 
     task_type: ClassVar[str] = "notebook"
+    makes_files: ClassVar[bool] = True
 
     notebook_args: Annotated[NotebookArgs, BeforeValidator(read_args)] = Field(
         default_factory=NotebookArgs
@@ -255,7 +256,8 @@ class _Talk:
         name = f"{self._notebook.rpartition('/')[2].removesuffix('.ipynb')}"
         scope = self._scope
         whole = await _in_thread(partial(masked_notebook, data, scope.run.masker))
-        await keep(scope, f"{name}.{scope.path}.{scope.attempt}.ipynb", whole)
+        if scope.files is not None:
+            await scope.files.keep(f"{name}.{scope.path}.{scope.attempt}.ipynb", whole)
 
     def _failure(self, facts: Facts) -> Exception:
         """The error that the facts tell of."""

@@ -36,7 +36,8 @@ from runnable.exceptions import (
     StepTimeoutError,
     UnencodableError,
 )
-from runnable.tasks import notebook as notebook_task
+from runnable.exchange import Exchange
+from runnable.tasks.executed import without_colours
 from runnable.testing.simulation import simulate
 from tests.tasks.notebooks import Write, step, writer
 
@@ -61,18 +62,27 @@ def write(own_folder: Path) -> Write:
 def kept(monkeypatch: pytest.MonkeyPatch) -> Kept:
     """The executed notebooks, by name."""
     found: Kept = {}
-    keep = notebook_task.keep
+    keep = Exchange.keep
 
-    async def note(scope: Any, name: str, data: bytes) -> None:
-        await keep(scope, name, data)
+    async def note(exchange: Exchange, name: str, data: bytes) -> None:
+        await keep(exchange, name, data)
         found[name] = json.loads(data)
 
-    monkeypatch.setattr(notebook_task, "keep", note)
+    monkeypatch.setattr(Exchange, "keep", note)
     return found
 
 
 @pytest.fixture(autouse=True)
-def nothing_left() -> Iterator[None]:
+def own_temporary_folder(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Other processes have kernels, too."""
+    with tempfile.TemporaryDirectory(prefix="rk-") as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        monkeypatch.setattr(tempfile, "tempdir", None)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(own_temporary_folder: None) -> Iterator[None]:
     """No process of ours, no folder of a kernel."""
     folders, children = set(kernel_folders()), set(children_of_ours())
     yield
@@ -368,7 +378,7 @@ async def test_only_its_own_secrets_reach_it_and_nothing_of_them_is_kept(
     for form in (SECRET, SECRET.replace("/", "\\/"), b64encode(SECRET.encode()).decode()[:-4]):
         assert form not in everything
     # A secret with colours in it is found in the notebook, which is masked as a whole.
-    assert SECRET not in notebook_task.without_colours(json.dumps(kept, ensure_ascii=False))
+    assert SECRET not in without_colours(json.dumps(kept, ensure_ascii=False))
     assert SECRET not in json.dumps(kept).replace("\\u001b[31m", "").replace("\\u001b[0m", "")
 
 
@@ -431,3 +441,14 @@ def test_a_simulation_runs_no_notebook_and_takes_parameters_for_its_values(write
     pipeline = AsyncPipeline(steps=[step(write("total = 1"), "total")])
     assert simulate(pipeline, 7, parameters={"total": 2}).run.parameters["total"] == 2
     assert "a simulation runs no notebook" in str(simulate(pipeline, 7).run.error)
+
+
+async def test_the_executed_notebook_is_in_the_catalog_of_the_run(
+    write: Write, own_folder: Path
+) -> None:
+    run = await AsyncPipeline(steps=[step(write("print('said')"))]).execute()
+    (attempt,) = run.steps["s"].attempts
+    (file,) = attempt.files
+    assert (file.name, file.stage) == ("n.s.1.ipynb", "put")
+    kept = own_folder / ".catalog" / run.run_id / "s" / file.name
+    assert "said" in kept.read_text()
