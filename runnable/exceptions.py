@@ -218,7 +218,7 @@ class ReducerError(DefinitionError):
         self.reducer = reducer
         self.reason = reason
         self.column = column
-        self.advice = advice or (
+        self.advice: str = advice or (
             "Give a function, the dotted path of one (package.module.function), the name of a "
             "builtin (as max), or the text of a lambda of one argument."
         )
@@ -493,6 +493,8 @@ class ProcessDiedError(StepError):
 
     def __init__(self, step: str, returncode: int | None, *, started: bool = True) -> None:
         self.step = step
+        self.exit_status: int | None
+        self.signal: str | None
         self.exit_status, self.signal, told = _fate(returncode)
         before = "its function returned" if started else "its function was called"
         super().__init__(f"The process of step {step!r} {told}, before {before}.")
@@ -523,6 +525,8 @@ class ShellError(StepError):
 
     def __init__(self, step: str, returncode: int | None, last_lines: Sequence[str] = ()) -> None:
         self.step = step
+        self.exit_status: int | None
+        self.signal: str | None
         self.exit_status, self.signal, told = _fate(returncode)
         self.last_lines: tuple[str, ...] = tuple(last_lines)
         text = f"The command of step {step!r} {told}"
@@ -613,6 +617,8 @@ class KernelDiedError(StepError):
         self.cell = cell
         self.source = source
         self.words = words
+        self.exit_status: int | None
+        self.signal: str | None
         self.exit_status, self.signal, told = _fate(returncode)
         where = f"in {_cell_of('', cell, source)}" if cell or source else "outside of its cells"
         said = f" It had written: {words.strip()}" if words.strip() else ""

@@ -422,6 +422,8 @@ class Writer:
             self._is_at_it = False
 
     def _try_one(self, journal: Journal) -> None:
+        if not journal.pending:
+            return  # garbage was collected on the way here, and its last words took all along
         append = journal.cut()
         try:
             answers = self.store.append_at_once((append,))

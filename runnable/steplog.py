@@ -188,7 +188,7 @@ class StepLog:
         return attempts
 
     @property
-    def child(self) -> Mapping[str, Any] | None:
+    def child(self) -> Mapping[str, JsonValue] | None:
         """The process that its last attempt had; None if it had none, or has ended by itself."""
         for kind, _, values, _ in reversed(self._story):
             if kind in _STATUS:

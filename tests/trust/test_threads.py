@@ -24,6 +24,7 @@ from runnable import (
     Pipeline,
     PythonTask,
     RunCancelledError,
+    calling,
     current,
 )
 from runnable.blocking import Workers
@@ -32,7 +33,6 @@ from runnable.context import AsyncPipelineContext
 from runnable.events import TaskChunkEvent, TaskErrorEvent, TaskLogEvent
 from runnable.exceptions import ProcessDiedError, RunHeldError, StepTimeoutError, ThreadsHeldError
 from runnable.opening import Opening
-from runnable.tasks import python
 from tests.tasks import afar
 
 PATIENCE = 20.0
@@ -164,7 +164,7 @@ async def test_a_function_that_no_thread_has_begun_in_time_is_never_called(
     gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ):
     workers = Workers("few", 1)
-    monkeypatch.setattr(python, "FUNCTIONS", workers)
+    monkeypatch.setattr(calling, "FUNCTIONS", workers)
     called: list[str] = []
     begun = threading.Event()
 
@@ -195,7 +195,7 @@ async def test_a_pool_full_of_functions_that_were_left_is_an_error_and_not_a_wai
     gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ):
     workers = Workers("few", 2)
-    monkeypatch.setattr(python, "FUNCTIONS", workers)
+    monkeypatch.setattr(calling, "FUNCTIONS", workers)
 
     both = threading.Barrier(3)
 
@@ -245,7 +245,7 @@ async def test_a_pool_full_of_functions_that_were_left_is_an_error_and_not_a_wai
 async def test_threads_that_are_at_work_for_somebody_are_waited_for(
     gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(python, "FUNCTIONS", Workers("few", 2))
+    monkeypatch.setattr(calling, "FUNCTIONS", Workers("few", 2))
     both = threading.Barrier(3)
 
     def busy() -> None:

@@ -31,6 +31,7 @@ ALLOWED = {
     "runnable.AsyncPythonTask.settings": "settings of any kind, handed to the task as they are",
     "runnable.NotebookTask.settings": "the same",
     "runnable.PythonTask.settings": "the same",
+    "runnable.ShellTask.settings": "the same",
     "runnable.StepLog.tell": "the journal's JSON, which only the engine tells",
 }
 """Member → why its type may contain `Any`."""
