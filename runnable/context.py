@@ -210,6 +210,7 @@ class AsyncPipelineContext:
             clock=self.clock,
             pickler=self.services.pickler,
             put_blob=self._put_blob,
+            store=self.services.run_log_store,
             tag=opened.tag,
             secrets=opened.secrets,
             masker=Masker(opened.secrets) or None,
@@ -281,6 +282,9 @@ class AsyncPipelineContext:
         unfinished = tuple(self._run.unfinished)
         journal.release = not unfinished
         cancelled = await _commit_all(journal)
+        if self._run.cache is not None:
+            keeping = asyncio.ensure_future(self._run.cache.close())
+            cancelled = await outlive(keeping) or cancelled
         journal.close(unfinished)
         self._end_span()
         if journal.reader is not None:

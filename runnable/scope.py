@@ -26,6 +26,7 @@ from runnable.records import Batch, Head
 if TYPE_CHECKING:
     from runnable.pickler import BasePickler
     from runnable.runlog import RunLog
+    from runnable.store import BaseRunLogStore
     from runnable.telemetry import Tracing
 
 
@@ -58,6 +59,14 @@ class Sink(Protocol):
 
     def fan_out(self, change: Literal[1, -1]) -> None:
         """Branches run beside each other from now on, or do so no more: commits are shared."""
+        ...
+
+
+class KeptResults(Protocol):
+    """Results of steps that outlive their run."""
+
+    async def close(self) -> None:
+        """Keep what is not kept yet; does not raise."""
         ...
 
 
@@ -148,6 +157,12 @@ class Run:
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     thread: int = field(default_factory=get_ident)
     """The thread of the loop."""
+    store: BaseRunLogStore | None = None
+    """Where its journal is; None outside a run."""
+    sign_secret: Callable[[bytes], str] | None = None
+    """Gives keyed digests of secrets, by which a kept result knows them; None without a key."""
+    cache: KeptResults | None = None
+    """Finds and keeps results of its steps; None until one has `cache`."""
     unfinished: set[Call[Any]] = field(default_factory=set[Call[Any]])
     """Functions that go on in threads although nobody waits for them any more."""
     tracing: Tracing | None = None

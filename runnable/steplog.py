@@ -48,6 +48,8 @@ class StepAttempt:
     user_defined_metrics: dict[str, Parameter] = field(default_factory=dict[str, Parameter])
     returned: str | None = None
     """A preview of what a step without `returns` gave back."""
+    cache_miss: str = ""
+    """Why no earlier result stood in for a step that has `cache`."""
 
     @property
     def message(self) -> str:
@@ -67,8 +69,9 @@ _STATUS: Final[dict[str, defaults.Status]] = {
     "task_started": defaults.RUNNING,
     "task_completed": defaults.SUCCESS,
     "task_error": defaults.FAIL,
+    "task_skipped": defaults.SUCCESS,
 }
-_WITH_OUTPUTS: Final = ("task_completed", "composite_completed")
+_WITH_OUTPUTS: Final = ("task_completed", "task_skipped", "composite_completed")
 
 
 class StepLog:
@@ -187,6 +190,7 @@ class StepLog:
                 name: output for name, output in outputs.items() if output.kind == "metric"
             }
             attempt.returned = values.get("returned")
+            attempt.cache_miss = values.get("cache", NONE).get("missed", "")
             attempt.error, attempt.error_type = values.get("error"), values.get("error_type", "")
         elif kind == "task_error":
             attempt.error = values.get("error", event["error"])
@@ -243,7 +247,7 @@ class Loader:
 
 def outputs_of(event: Event, values: Values) -> dict[str, Stored]:
     """What a task or composite returned; where the previews are the values, they stand for them."""
-    if values:
+    if "outputs" in values:
         return values["outputs"]
     outputs: Event = event["outputs"]
     metrics: Event = event.get("metrics", NONE)

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -33,6 +33,7 @@ from runnable.scope import CURRENT, CallbackSink, Run, Scope
 from runnable.tasks.settings import TaskSettings
 
 if TYPE_CHECKING:
+    from runnable.fingerprint import Fingerprint
     from runnable.telemetry import Tracing
 
 
@@ -89,6 +90,18 @@ class BaseTaskType(TaskSettings, ABC):
     def digest(self) -> str:
         """Tells whether the code that runs has changed since an earlier life of the run."""
         return hashlib.sha256(self.command.encode()).hexdigest()[:16]
+
+    def fingerprint(self) -> Fingerprint:
+        """What its result hangs on beside its inputs, for `cache`; called from a thread."""
+        from runnable.fingerprint import Fingerprint  # only who has `cache` needs it
+
+        return Fingerprint(
+            {"its command": self.command.encode(), "its code": self.digest().encode()}
+        )
+
+    def files_of_key(self, scope: Scope) -> Sequence[tuple[str, str]]:
+        """The files that its result hangs on, for `cache`: the name of each, and its SHA-256."""
+        return ()
 
     async def execute_command(
         self,

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 from functools import cached_property
 from typing import Annotated, Any, cast
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, Strict, field_validator
 
 from runnable.backoff import Backoff
 from runnable.exceptions import DefinitionError
@@ -42,6 +43,19 @@ def _declared(one: object) -> TaskReturns:
         raise ValueError(str(error)) from None  # so that it is said of the step
 
 
+def _fresh(cache: object) -> object:
+    if isinstance(cache, timedelta) and cache <= timedelta(0):
+        raise DefinitionError(
+            f"cache is {cache!r}, so that nothing would be fresh enough. Give the time for which a "
+            f"result counts, as timedelta(hours=1), or True."
+        )
+    return cache
+
+
+Cache = Annotated[Annotated[bool, Strict()] | timedelta, AfterValidator(_fresh)]
+"""Whether results are kept for later runs, and for how long."""
+
+
 class TaskSettings(Definition):
     """What a task returns, which secrets it reads, and how often it is tried."""
 
@@ -57,6 +71,9 @@ class TaskSettings(Definition):
     """The errors after which it is tried again: types, or a predicate."""
     timeout: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     """Seconds that one attempt may take."""
+    cache: Cache = False
+    """Whether an earlier result of the same code and inputs stands in for running it; a
+    `timedelta`: one that is no older."""
 
     @field_validator("returns")
     @classmethod
