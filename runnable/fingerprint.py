@@ -211,7 +211,8 @@ class _Reader:
         return found
 
     def _read_anew(self, value: Any, what: str) -> bytes:
-        name = _name_of(type(value))
+        kind = cast("type[Any]", type(value))
+        name = _name_of(kind)
         if isinstance(value, ModuleType):
             return _digest("module", value.__name__, _version(value.__name__))
         if isinstance(value, type):
@@ -232,6 +233,7 @@ class _Reader:
 
     def _inside(self, value: Any, what: str) -> Iterable[object] | None:
         """What a value is made of; None if that cannot be told."""
+        kind = cast("type[Any]", type(value))
         if type(value) in (list, tuple):
             return [self._read(one, what) for one in value]
         if type(value) in (set, frozenset):
@@ -255,7 +257,7 @@ class _Reader:
             of = f", in {what}"
             parts = self.parts_of(cast("Function", value), of)
             return [one for name, found in parts for one in (name.removesuffix(of), found)]
-        if _is_plain(type(value)):
+        if _is_plain(kind):
             attributes = [
                 one
                 for name, inner in _attributes(value)

@@ -285,10 +285,18 @@ class SQLiteRunLogStore(BaseRunLogStore):
     ) -> Iterator[Record]:
         """Records of a run, read a page at a time: what is there is never changed."""
         after, most = position, sqlite_journal.FIRST_PAGE_BYTES
+        most_rows = sqlite_journal.FIRST_PAGE_ROWS
         while position < end:
             with self.database.reading() as connection:
                 rows, reached = sqlite_journal.read_page(
-                    connection, run_id, key, position, end, chunks=chunks, most=most
+                    connection,
+                    run_id,
+                    key,
+                    position,
+                    end,
+                    chunks=chunks,
+                    most=most,
+                    most_rows=most_rows,
                 )
                 missing = sqlite_journal.missing(
                     connection, key, rows, position, reached, chunks=chunks
@@ -297,6 +305,7 @@ class SQLiteRunLogStore(BaseRunLogStore):
                     self._find(connection, run_id)  # or was it deleted meanwhile?
                     raise JournalCorruptError(run_id, position + 1, "the journal has gaps")
             position, most = reached, sqlite_journal.PAGE_BYTES
+            most_rows = sqlite_journal.PAGE_ROWS
             for row in rows:
                 records = sqlite_journal.records_of(row, run_id)
                 if row.seq > after and (kinds is None or kinds is CONTROL_KINDS):
