@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Generator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from pydantic_core import to_json
@@ -218,6 +219,8 @@ class AsyncPipelineContext:
             pickler=self.services.pickler,
             put_blob=self._put_blob,
             sign=self.services.pickler.sign,
+            sign_secret=partial(self.services.pickler.sign, "", "", "a secret of a cached step"),
+            store=self.services.run_log_store,
             tag=opened.tag,
             secrets=opened.secrets,
             masker=Masker(opened.secrets) or None,
@@ -299,6 +302,9 @@ class AsyncPipelineContext:
         unfinished = tuple(self._run.unfinished)
         journal.release = not unfinished
         cancelled = await _commit_all(journal)
+        if self._run.cache is not None:
+            keeping = asyncio.ensure_future(self._run.cache.close())
+            cancelled = await outlive(keeping) or cancelled
         journal.close(unfinished)
         self._end_span()
         if journal.reader is not None:

@@ -82,6 +82,15 @@ class Exchange:
         if self._service.keeps_files:
             await self._in_thread(lambda: self._keep(name, data))
 
+    async def adopt(self, put: Sequence[DataCatalog]) -> None:
+        """Take what an earlier attempt has put as what this one puts.
+
+        Raises:
+            CatalogError: If the catalog does not have it all.
+        """
+        if put:
+            await self._in_thread(lambda: self._adopt(put))
+
     async def save(self) -> None:
         """Keep the files to put.
 
@@ -204,6 +213,16 @@ class Exchange:
         if not self._service.has_blob(sha256, len(data)):
             self._service.put_blob(sha256, len(data), iter([data]))
         self._made.append(DataCatalog(name, sha256, len(data), "put"))
+
+    def _adopt(self, put: Sequence[DataCatalog]) -> None:
+        for one in put:
+            if not (one.is_kept and self._service.has_blob(one.sha256, one.size)):
+                raise CatalogError(
+                    f"The file {one.name!r}", "is not kept any more", "Run its step again"
+                )
+        self._service.lay_out(self._scope.run.run_id, self._scope.path, put)
+        self._made += put
+        self._files += put
 
     def _to_put(self, folder: Folder, *, failed: bool) -> Iterable[str]:
         names: dict[str, None] = {}

@@ -51,22 +51,23 @@ def digest_of(function: Function) -> str:
 
 @lru_cache(maxsize=4096)
 def _digest(code: CodeType) -> str:
-    return hashlib.sha256(_meaning(code).encode()).hexdigest()[:16]
+    return hashlib.sha256(meaning(code).encode()).hexdigest()[:16]
 
 
-def _meaning(code: CodeType) -> str:
+def meaning(code: CodeType) -> str:
     """What a function does, without where it stands in its file."""
     constants = [_constant(one) for one in code.co_consts]
-    return f"{code.co_code!r} {code.co_names} {code.co_varnames} {constants}"
+    does = f"{code.co_code!r} {code.co_exceptiontable!r}"
+    return f"{does} {code.co_names} {code.co_varnames} {constants}"
 
 
 def _constant(constant: object) -> str:
     if isinstance(constant, CodeType):
-        return _meaning(constant)
+        return meaning(constant)
     if isinstance(constant, frozenset):  # of `x in {…}`: its order differs between processes
         members = sorted(repr(one) for one in cast("frozenset[object]", constant))
         return f"frozenset({members})"
     return repr(constant)
 
 
-__all__ = ["Function", "digest_of", "imported"]
+__all__ = ["Function", "digest_of", "imported", "meaning"]

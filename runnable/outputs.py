@@ -72,6 +72,18 @@ async def told(
     return Told(shown, metrics, names, None if plain else await _whole(outputs, scope))
 
 
+async def kept(outputs: Mapping[str, Parameter], scope: Scope) -> bytes:
+    """Name → value as the journal keeps it, a JSON object; what is large is put beside it first.
+
+    Raises:
+        SecretLeakError: If one holds the value of a secret.
+        StoreError: If a large one cannot be put there.
+    """
+    if scope.run.masker:
+        _check_leaks(outputs, scope.run.masker)
+    return await _whole(outputs, scope)
+
+
 def _check_leaks(outputs: Mapping[str, Parameter], masker: Masker) -> None:
     for name, output in outputs.items():
         if output.kind != "object" and (found := masker.find(output.encoded.decode())):

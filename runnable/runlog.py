@@ -345,8 +345,16 @@ class RunLog:
         self._tell(step, record.kind, event, record.event, record.values)
         self.idle_resumes = {}
 
-    def _task_skipped(self, event: Event, _: Record) -> None:
-        self._step(event).skipped = event["reason"]
+    def _task_skipped(self, event: Event, record: Record) -> None:
+        step, values = self._step(event), _decoded(record)
+        step.skipped = event["reason"]
+        if "outputs" not in values:  # they are those of an earlier life of the run
+            return
+        self._open.pop(step.path, None)
+        self._tell(step, record.kind, event, record.event, record.values)
+        if stands_in_pipeline(step.path):
+            self._stored.update(outputs_of(event, values))
+        self.idle_resumes = {}
 
     def _branch_started(self, event: Event, _: Record) -> None:
         self.branches[event["path"]] = defaults.RUNNING

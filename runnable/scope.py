@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from runnable.pickler import BasePickler
     from runnable.proc import ProcessIdentity
     from runnable.runlog import RunLog
+    from runnable.store import BaseRunLogStore
     from runnable.telemetry import Tracing
 
 
@@ -93,6 +94,14 @@ class FileKeeper(Protocol):
 
     async def keep(self, name: str, data: bytes) -> None:
         """Keep one under a name that is unique in the run; it has no secret in it."""
+        ...
+
+
+class KeptResults(Protocol):
+    """Results of steps that outlive their run."""
+
+    async def close(self) -> None:
+        """Keep what is not kept yet; does not raise."""
         ...
 
 
@@ -185,6 +194,12 @@ class Run:
     loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.get_running_loop)
     thread: int = field(default_factory=get_ident)
     """The thread of the loop."""
+    store: BaseRunLogStore | None = None
+    """Where its journal is; None outside a run."""
+    sign_secret: Callable[[bytes], str] | None = None
+    """Gives keyed digests of secrets, by which a kept result knows them; None without a key."""
+    cache: KeptResults | None = None
+    """Finds and keeps results of its steps; None until one has `cache`."""
     unfinished: set[Call[Any]] = field(default_factory=set[Call[Any]])
     """Functions that go on in threads although nobody waits for them any more."""
     tracing: Tracing | None = None

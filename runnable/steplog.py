@@ -112,6 +112,8 @@ class StepAttempt:
     """A preview of what a step without `returns` gave back."""
     files: tuple[DataCatalog, ...] = ()
     """Those that its catalog got and put, in that order."""
+    cache_miss: str = ""
+    """Why no earlier result stood in for a step that has `cache`."""
 
     @property
     def message(self) -> str:
@@ -131,11 +133,13 @@ _STATUS: Final[dict[str, defaults.Status]] = {
     "task_started": defaults.RUNNING,
     "task_completed": defaults.SUCCESS,
     "task_error": defaults.FAIL,
+    "task_skipped": defaults.SUCCESS,
 }
 _HAS_FILES: Final = b'"files":['
 PLACE: Final = "path"
 """Where a stored pickle says whose it is; set by who reads the journal, and not kept in it."""
-_WITH_OUTPUTS: Final = ("task_completed", "composite_completed")
+_WITH_FILES: Final = ("task_completed", "task_skipped", "task_error")
+_WITH_OUTPUTS: Final = ("task_completed", "task_skipped", "composite_completed")
 
 
 class StepLog:
@@ -234,7 +238,7 @@ class StepLog:
     def puts(self) -> Iterator[tuple[int, bool, tuple[DataCatalog, ...]]]:
         """What its attempts have put: the seq of the record, whether the attempt failed, files."""
         for kind, text, values, _ in self._story:
-            if kind in ("task_completed", "task_error") and _HAS_FILES in values:
+            if kind in _WITH_FILES and _HAS_FILES in values:
                 put = tuple(one for one in _files(values) if one.stage == "put")
                 yield from_json(text)["seq"], kind == "task_error", put
 
@@ -280,6 +284,7 @@ class StepLog:
                 name: output for name, output in outputs.items() if output.kind == "metric"
             }
             attempt.returned = values.get("returned")
+            attempt.cache_miss = values.get("cache", NONE).get("missed", "")
             attempt.error, attempt.error_type = values.get("error"), values.get("error_type", "")
         elif kind == "task_error":
             attempt.error = values.get("error", event["error"])

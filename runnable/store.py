@@ -1,4 +1,4 @@
-"""Where journals are kept: eight methods to write, the rest written once over them."""
+"""Where journals are kept: eight methods to write, two more for `cache`, the rest over them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
@@ -253,6 +253,33 @@ class BaseRunLogStore(ABC, BaseModel):
             RunNotFoundError: If there is no such run.
             RunHeldError: If a live owner holds it.
         """
+
+    def put_notes(self, run_id: str, notes: Mapping[str, bytes]) -> None:
+        """Keep a few bytes under each name, for all runs to find; a later note replaces an earlier.
+
+        They are what `cache` finds results by, and go with the run at the latest. A store that
+        does not override this and `get_notes` keeps none: its steps run each time.
+
+        Args:
+            run_id: The run that they tell of.
+            notes: Name of at most 80 characters → at most 64 KiB.
+
+        Raises:
+            StoreError: If the store fails; it is not known which are kept.
+        """
+
+    def get_notes(self, names: Collection[str]) -> Mapping[str, bytes]:
+        """The notes of these names that there are.
+
+        Raises:
+            StoreError: If the store fails.
+        """
+        return {}
+
+    @property
+    def keeps_notes(self) -> bool:
+        """Whether it has notes."""
+        return type(self).put_notes is not BaseRunLogStore.put_notes
 
     def append_at_once(self, batch: Sequence[Append]) -> Sequence[LeaseLostError | None] | None:
         """`append`, without waiting for another writer: None if that would be needed.

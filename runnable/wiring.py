@@ -155,6 +155,8 @@ def _problems(
         yield "error", _not_importable("has isolation='process'", misplaced)
     elif in_process and (misplaced := unimportable(task.called)):
         yield "error", _not_importable("stands in a Map with isolation='process'", misplaced)
+    if task.cache:
+        yield from _unread(task)
     for argument in signature.arguments:
         if argument.unresolved:
             yield "warning", _cannot_resolve(f"of {argument.name}", argument.unresolved)
@@ -164,6 +166,16 @@ def _problems(
     if count > 1 and found is not None and found != count:
         names = ", ".join(one.name for one in task.declared)
         yield "error", _wrong_count(count, names, signature.returns)
+
+
+def _unread(task: PythonTaskType) -> Iterator[tuple[str, str]]:
+    """What of a function's surroundings does not count for `cache`."""
+    for one in task.fingerprint().unread:
+        what = f"has cache, and {one.what} is a {one.kind}, whose content cannot be told"
+        if one.bars:
+            yield "warning", f"{what}: it runs each time. Make it where the function is called."
+        else:
+            yield "note", f"{what}: results count as the same whatever it holds."
 
 
 def _not_importable(how: str, reason: str) -> str:

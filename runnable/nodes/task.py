@@ -30,10 +30,18 @@ class TaskNode(BaseNode):
     ) -> None:
         super().__init__(name, next_node=next_node, on_failure=on_failure, location=location)
         self.task = task
+        if task.cache:  # else what finds results is not loaded
+            from runnable.caching import from_cache
+
+            self._from_cache = from_cache
 
     async def execute(self, scope: Scope, walker: Walker) -> Outcome:
         """Attempt after attempt, until one succeeds or no more are allowed."""
         scope.retries_left = self.task.retries
+        if self.task.cache:
+            known, scope = await self._from_cache(self.task, scope)
+            if known is not None:
+                return Outcome(known)
         while True:
             attempt = await walker.place(self, scope)
             if attempt.error is None:

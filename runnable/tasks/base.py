@@ -38,6 +38,7 @@ from runnable.scope import CURRENT, CallbackSink, HeldChild, Run, Scope
 from runnable.tasks.settings import TaskSettings
 
 if TYPE_CHECKING:
+    from runnable.fingerprint import Fingerprint
     from runnable.telemetry import Tracing
 
 
@@ -117,6 +118,14 @@ class BaseTaskType(TaskSettings, ABC):
     def digest(self) -> str:
         """Tells whether the code that runs has changed since an earlier life of the run."""
         return hashlib.sha256(self.command.encode()).hexdigest()[:16]
+
+    def fingerprint(self) -> Fingerprint:
+        """What its result hangs on beside its inputs, for `cache`; called from a thread."""
+        from runnable.fingerprint import Fingerprint  # only who has `cache` needs it
+
+        return Fingerprint(
+            {"its command": self.command.encode(), "its code": self.digest().encode()}
+        )
 
     async def execute_command(
         self,
@@ -213,7 +222,7 @@ class BaseTaskType(TaskSettings, ABC):
         sink, masker = run.sink, run.masker
         began = run.clock.monotonic()
         inputs: Mapping[str, Any] | None = None
-        exchange = self._exchange(scope)
+        exchange = self.exchange(scope)
         try:
             if exchange is not None:
                 await exchange.fetch()
@@ -254,7 +263,7 @@ class BaseTaskType(TaskSettings, ABC):
         exchange.tell_ledger(seq, failed=False)
         return Attempt(outputs, metrics, inputs, None, False, duration, exchange.files)
 
-    def _exchange(self, scope: Scope) -> Exchange | None:
+    def exchange(self, scope: Scope) -> Exchange | None:
         """What the attempt is given of files, and leaves; None if it has nothing to do with any."""
         if self.catalog is None and not self.makes_files:
             return None

@@ -8,7 +8,7 @@ from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from functools import cached_property, partial
 from threading import get_ident
-from typing import ClassVar, Final, Literal, Self, cast
+from typing import TYPE_CHECKING, ClassVar, Final, Literal, Self, cast
 
 from pydantic import Field, model_validator
 
@@ -22,6 +22,9 @@ from runnable.processes import Child
 from runnable.scope import HeldChild, Scope
 from runnable.tasks.base import BaseTaskType
 from runnable.tasks.isolated import Sort, call_in_process, packed, start_process, unimportable
+
+if TYPE_CHECKING:
+    from runnable.fingerprint import Fingerprint
 
 _END: Final = object()
 
@@ -78,6 +81,14 @@ class PythonTaskType(BaseTaskType):
     def digest(self) -> str:
         """A digest of the function's code: it changes when its body does."""
         return digest_of(self.called)
+
+    def fingerprint(self) -> Fingerprint:
+        """What the function's result hangs on beside its arguments."""
+        from runnable.fingerprint import fingerprint  # only who has `cache` needs it
+
+        found = fingerprint(self.called)
+        end_type = {"stream_end_type": repr(self.stream_end_type).encode()}
+        return found._replace(parts={**found.parts, **end_type})
 
     def bind(self, scope: Scope) -> Bound:
         """The function's arguments."""

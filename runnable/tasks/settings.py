@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import timedelta
 from functools import cached_property
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, Strict, field_validator
 
 from runnable.backoff import Backoff
 from runnable.catalog import Catalog
@@ -43,6 +44,19 @@ def _declared(one: object) -> TaskReturns:
         raise ValueError(str(error)) from None  # so that it is said of the step
 
 
+def _fresh(cache: object) -> object:
+    if isinstance(cache, timedelta) and cache <= timedelta(0):
+        raise DefinitionError(
+            f"cache is {cache!r}, so that nothing would be fresh enough. Give the time for which a "
+            f"result counts, as timedelta(hours=1), or True."
+        )
+    return cache
+
+
+Cache = Annotated[Annotated[bool, Strict()] | timedelta, AfterValidator(_fresh)]
+"""Whether results are kept for later runs, and for how long."""
+
+
 class TaskSettings(Definition):
     """What a task returns, which secrets it reads, and how often it is tried."""
 
@@ -63,6 +77,9 @@ class TaskSettings(Definition):
     on_interrupted: Literal["rerun", "fail"] = "rerun"
     """What a resume does with it if it was running when its process died: "fail" does not run it
     again, and makes it a failure of the type `Interrupted`."""
+    cache: Cache = False
+    """Whether an earlier result of the same code and inputs stands in for running it; a
+    `timedelta`: one that is no older."""
 
     @field_validator("returns")
     @classmethod

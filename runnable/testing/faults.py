@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Final, Literal, TypeVar, get_args
 
@@ -202,6 +202,16 @@ class FaultyStore(BaseRunLogStore):
         """The bytes; see the base class."""
         self._live()
         return self._inner.get_blob(run_id, digest)
+
+    def put_notes(self, run_id: str, notes: Mapping[str, bytes]) -> None:
+        """Keep notes; see the base class."""
+        self._live()
+        self._inner.put_notes(run_id, notes)
+
+    def get_notes(self, names: Collection[str]) -> Mapping[str, bytes]:
+        """The notes; see the base class."""
+        self._live()
+        return self._inner.get_notes(names)
 
     def delete_run(self, run_id: str) -> None:
         """Remove a run; see the base class."""

@@ -213,7 +213,51 @@ class ListLaw(StoreLaw):
         assert [run.run_id for run in page] == ["run-3", "run-0"]
 
 
-class RunLogStoreSuite(RunLaw, AppendLaw, ReadLaw, LeaseLaw, ListLaw):
+class NoteLaw(StoreLaw):
+    """Notes are kept beside the runs, if the store keeps any."""
+
+    def kept(self, store: BaseRunLogStore, *names: str) -> dict[str, bytes] | None:
+        """What another object for the same place has of those; None if no notes are kept."""
+        found = dict(self.again(store).get_notes(names))
+        return found if store.keeps_notes or found else None
+
+    def test_a_note_is_found_by_its_name(self, store: BaseRunLogStore) -> None:
+        create(store, "first")
+        store.put_notes("first", {"a": b"one", "b": bytes(range(256)) * 256})
+        found = self.kept(store, "b", "none", "a")
+        assert found in (None, {"a": b"one", "b": bytes(range(256)) * 256})
+        assert not self.kept(store)
+
+    def test_a_later_note_replaces_an_earlier_one(self, store: BaseRunLogStore) -> None:
+        create(store, "first")
+        create(store, "second")
+        store.put_notes("first", {"a": b"one", "b": b"two"})
+        store.put_notes("second", {"a": b"three"})
+        assert self.kept(store, "a", "b") in (None, {"a": b"three", "b": b"two"})
+
+    def test_the_notes_of_a_deleted_run_go_with_it_and_no_others(
+        self, store: BaseRunLogStore
+    ) -> None:
+        for run_id in ("first", "second"):
+            lease = create(store, run_id)
+            store.append([Append(lease, 1, [record(2)], release=True)])
+        store.put_notes("first", {"a": b"one", "b": b"two"})
+        store.put_notes("second", {"b": b"three"})
+        store.delete_run("first")
+        assert self.kept(store, "a", "b") in (None, {"b": b"three"})
+
+    def test_notes_can_be_put_by_many_at_once(self, store: BaseRunLogStore) -> None:
+        create(store, "first")
+        answers = together(
+            [lambda n=n: store.put_notes("first", {f"n{n}": b"x", "all": b"y"}) for n in range(4)]
+        )
+        assert answers == [None] * 4
+        names = [f"n{n}" for n in range(4)]
+        found = self.kept(store, "all", *names)
+        assert found in (None, dict.fromkeys(names, b"x") | {"all": b"y"})
+
+
+class RunLogStoreSuite(RunLaw, AppendLaw, ReadLaw, LeaseLaw, ListLaw, NoteLaw):
     """The law of a run-log store.
 
     A subclass says how to make an empty store:

@@ -8,7 +8,7 @@ import os
 import threading
 import time
 from bisect import bisect_right
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Final
 
@@ -102,6 +102,10 @@ class Memory:
 
     runs: dict[str, Run] = field(default_factory=dict[str, Run])
     blobs: dict[str, dict[str, bytes]] = field(default_factory=dict[str, dict[str, bytes]])
+    notes: dict[str, tuple[str, bytes]] = field(default_factory=dict[str, tuple[str, bytes]])
+    """Name → the run that it tells of, and the note."""
+    names: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
+    """Run → the names of its notes, some of which may have become another's."""
     numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -243,6 +247,21 @@ class BufferedRunLogStore(BaseRunLogStore):
                 raise RunHeldError(run_id, str(run.owner))
             del self.memory.runs[run_id]
             self.memory.blobs.pop(run_id, None)
+            for name in self.memory.names.pop(run_id, ()):
+                if self.memory.notes.get(name, ("",))[0] == run_id:
+                    del self.memory.notes[name]
+
+    def put_notes(self, run_id: str, notes: Mapping[str, bytes]) -> None:
+        """Keep notes for all runs to find; see the base class."""
+        with self.memory.lock:
+            self.memory.notes.update({name: (run_id, note) for name, note in notes.items()})
+            self.memory.names.setdefault(run_id, set()).update(notes)
+
+    def get_notes(self, names: Collection[str]) -> Mapping[str, bytes]:
+        """The notes that there are; see the base class."""
+        with self.memory.lock:
+            found = self.memory.notes
+            return {name: found[name][1] for name in names if name in found}
 
     def _find(self, run_id: str) -> Run:
         run = self.memory.runs.get(run_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, Self
@@ -224,6 +224,7 @@ class SQLiteRunLogStore(BaseRunLogStore):
             connection.execute("DELETE FROM runs WHERE key=?", (key,))
             connection.execute("DELETE FROM journal WHERE run=?", (key,))
             connection.execute("DELETE FROM blobs WHERE run_id=?", (run_id,))
+            connection.execute("DELETE FROM notes WHERE run_id=?", (run_id,))
             return key
 
         def delete_chunks(connection: Connection) -> bool:
@@ -236,6 +237,27 @@ class SQLiteRunLogStore(BaseRunLogStore):
         key = self.database.transact(delete)
         while self.database.transact(delete_chunks):
             pass
+
+    def put_notes(self, run_id: str, notes: Mapping[str, bytes]) -> None:
+        """Keep notes for all runs to find; see the base class."""
+
+        def put(connection: Connection) -> None:
+            for name, note in notes.items():
+                connection.execute(
+                    "INSERT OR REPLACE INTO notes VALUES(?,?,?)", (name, run_id, note)
+                )
+
+        self.database.transact(put, sum(map(len, notes.values())))
+
+    def get_notes(self, names: Collection[str]) -> Mapping[str, bytes]:
+        """The notes that there are; see the base class."""
+        found: dict[str, bytes] = {}
+        with self.database.reading() as connection:
+            for name in names:
+                note = connection.execute("SELECT note FROM notes WHERE name=?", (name,)).get
+                if note is not None:
+                    found[name] = note
+        return found
 
     def _put_part(self, run_id: str, digest: str, part: int, body: memoryview) -> None:
         def put(connection: Connection) -> None:
@@ -263,10 +285,18 @@ class SQLiteRunLogStore(BaseRunLogStore):
     ) -> Iterator[Record]:
         """Records of a run, read a page at a time: what is there is never changed."""
         after, most = position, sqlite_journal.FIRST_PAGE_BYTES
+        most_rows = sqlite_journal.FIRST_PAGE_ROWS
         while position < end:
             with self.database.reading() as connection:
                 rows, reached = sqlite_journal.read_page(
-                    connection, run_id, key, position, end, chunks=chunks, most=most
+                    connection,
+                    run_id,
+                    key,
+                    position,
+                    end,
+                    chunks=chunks,
+                    most=most,
+                    most_rows=most_rows,
                 )
                 missing = sqlite_journal.missing(
                     connection, key, rows, position, reached, chunks=chunks
@@ -275,6 +305,7 @@ class SQLiteRunLogStore(BaseRunLogStore):
                     self._find(connection, run_id)  # or was it deleted meanwhile?
                     raise JournalCorruptError(run_id, position + 1, "the journal has gaps")
             position, most = reached, sqlite_journal.PAGE_BYTES
+            most_rows = sqlite_journal.PAGE_ROWS
             for row in rows:
                 records = sqlite_journal.records_of(row, run_id)
                 if row.seq > after and (kinds is None or kinds is CONTROL_KINDS):

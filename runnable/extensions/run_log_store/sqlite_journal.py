@@ -14,6 +14,7 @@ from runnable.store import Append, Lease
 
 PAGE_ROWS: Final = 256
 PAGE_BYTES: Final = 1 << 20
+FIRST_PAGE_ROWS: Final = 16
 FIRST_PAGE_BYTES: Final = 1 << 16
 """What is read in one transaction: so many rows, or bytes and the row that passes them. Many who
 read want no more than a little, so that the first page is small."""
@@ -129,6 +130,7 @@ def read_page(
     *,
     chunks: bool,
     most: int = PAGE_BYTES,
+    most_rows: int = PAGE_ROWS,
 ) -> tuple[list[Row], int]:
     """The next rows with a last seq above `position`, and how far they reach.
 
@@ -140,6 +142,7 @@ def read_page(
         end: The last seq to read.
         chunks: Whether batches of chunks are wanted.
         most: So many bytes, and the row that passes them.
+        most_rows: So many rows, and no more than 256.
     """
     where = {"run": key, "position": position, "end": end}
     found: list[Row] = []
@@ -151,11 +154,11 @@ def read_page(
             raise JournalCorruptError(run_id, position + 1, "its index leads elsewhere")
         found.append(Row(seq, last, body))
         size += len(body) if last > position else 0
-        if size > most:
+        if size > most or len(found) > most_rows:  # the first may lie before the position
             cursor.close()
             break
     rows = [row for row in found if row.last > position]
-    is_last = size <= most and len(found) < PAGE_ROWS
+    is_last = size <= most and len(found) < min(most_rows + 1, PAGE_ROWS)
     return rows, end if is_last else rows[-1].last
 
 

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Final
 
 from runnable.exceptions import StoreError
-from runnable.extensions.run_log_store.sqlite_connection import Connection, connect
+from runnable.extensions.run_log_store.sqlite_connection import Connection, connect, transaction
 from runnable.private import half_made, make_file, publish
 
 APPLICATION_ID: Final = 0x52756E73
 """`Runs`, in the header of the file."""
-VERSION: Final = 1
-"""Of the tables; a newer one is refused."""
+VERSION: Final = 2
+"""Of the tables; a newer one is refused, and 1, which had no notes, is extended in place."""
 PAGE_BYTES: Final = 2_048
 """A commit writes two pages; at this size that costs a tenth less than at SQLite's 4,096."""
 
@@ -34,12 +34,17 @@ _BLOBS: Final = (
     "(run_id TEXT NOT NULL, digest TEXT NOT NULL, part INTEGER NOT NULL, body BLOB NOT NULL, "
     "UNIQUE(run_id, digest, part))"
 )
-TABLES: Final = (
+_NOTES: Final = "(name TEXT PRIMARY KEY, run_id TEXT NOT NULL, note BLOB NOT NULL) WITHOUT ROWID"
+_TABLES_OF_1: Final = (
     f"CREATE TABLE runs{_RUNS}",
     f"CREATE TABLE journal{_RECORDS}",
     f"CREATE TABLE chunks{_RECORDS}",
     f"CREATE TABLE blobs{_BLOBS}",
 )
+_NEW_IN_2: Final = f"CREATE TABLE notes{_NOTES}"
+TABLES: Final = (*_TABLES_OF_1, _NEW_IN_2)
+INDEX: Final = "CREATE INDEX notes_of_runs ON notes(run_id)"
+"""By which the notes of a run go with it."""
 
 
 def create(path: Path) -> None:
@@ -57,7 +62,7 @@ def create(path: Path) -> None:
             # Nothing is lost if this is cut short: the file has no name yet.
             connection.execute("PRAGMA synchronous=OFF; PRAGMA journal_mode=MEMORY")
             connection.execute(f"PRAGMA page_size={PAGE_BYTES}; BEGIN")
-            connection.execute(";".join(TABLES))
+            connection.execute(";".join((*TABLES, INDEX)))
             connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version={VERSION}; COMMIT; PRAGMA journal_mode=WAL")
         finally:
@@ -91,11 +96,8 @@ def check(connection: Connection, path: Path) -> None:
             f"knows {VERSION})",
             "Upgrade runnable, or set another path for the run-log store.",
         )
-    found = connection.execute(
-        "SELECT sql FROM sqlite_schema WHERE type='table' AND name<>'sqlite_sequence' "
-        "ORDER BY rowid"
-    )
-    if version != VERSION or tuple(sql for (sql,) in found) != TABLES:
+    tables = {1: _TABLES_OF_1, VERSION: TABLES}.get(version)
+    if tables is None or _tables(connection) != tables:
         raise damaged(path, "its tables are not as they were made")
     log = path.with_name(f"{path.name}-wal")
     wanted = connection.pragma("page_count") * PAGE_BYTES
@@ -107,6 +109,8 @@ def check(connection: Connection, path: Path) -> None:
             "it, or its folder, is read-only",
             "Make them writable for this user, or set another path for the run-log store.",
         )
+    if version == 1:
+        _extend(connection)
 
 
 def is_newer(connection: Connection) -> bool:
@@ -121,6 +125,21 @@ def damaged(path: Path, how: str) -> StoreError:
         f"the database is damaged ({how})",
         "Nothing was repaired. Bring it back from a copy, or move it away to begin with a new one.",
     )
+
+
+def _tables(connection: Connection) -> tuple[str, ...]:
+    found = connection.execute(
+        "SELECT sql FROM sqlite_schema WHERE type='table' AND name<>'sqlite_sequence' "
+        "ORDER BY rowid"
+    )
+    return tuple(sql for (sql,) in found)
+
+
+def _extend(connection: Connection) -> None:
+    """Make what is new in version 2, unless another process was faster."""
+    with transaction(connection, "BEGIN IMMEDIATE"):
+        if _number(connection, "user_version") == 1:
+            connection.execute(f"{_NEW_IN_2};{INDEX};PRAGMA user_version={VERSION}")
 
 
 def _number(connection: Connection, pragma: str) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -70,6 +72,41 @@ def test_a_newer_database_is_refused(closed: Path) -> None:
     error = refused(closed)
     assert f"of version {VERSION + 1}, this one knows {VERSION}" in error.reason
     assert error.advice.startswith("Upgrade runnable")
+
+
+def test_a_database_of_the_version_without_notes_is_extended_in_place(closed: Path) -> None:
+    change(closed, "DROP INDEX notes_of_runs; DROP TABLE notes; PRAGMA user_version=1")
+    store = SQLiteRunLogStore(path=closed)
+    assert [run.run_id for run in store.list_runs(limit=2)] == ["first"]
+    store.put_notes("first", {"a": b"one"})
+    assert store.get_notes(["a"]) == {"a": b"one"}
+    header = closed.read_bytes()[:100]
+    assert (
+        int.from_bytes(header[60:64], "big") == VERSION
+        or closed.with_name(f"{closed.name}-wal").exists()
+    )
+    create(SQLiteRunLogStore(path=closed), "second")
+
+
+def test_of_many_that_extend_a_database_at_once_all_use_the_same(closed: Path) -> None:
+    change(closed, "DROP INDEX notes_of_runs; DROP TABLE notes; PRAGMA user_version=1")
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from runnable.extensions.run_log_store.sqlite import SQLiteRunLogStore as Store\n"
+        "store = Store(path=Path(sys.argv[1]))\n"
+        "store.put_notes('first', {sys.argv[2]: b'x'})\n"
+    )
+    children = [
+        subprocess.Popen([sys.executable, "-c", code, str(closed), name]) for name in "abcd"
+    ]
+    assert [child.wait(60) for child in children] == [0] * 4
+    assert set(SQLiteRunLogStore(path=closed).get_notes(list("abcd"))) == set("abcd")
+
+
+def test_a_damaged_database_of_the_version_without_notes_is_refused(closed: Path) -> None:
+    change(closed, "DROP INDEX notes_of_runs; DROP TABLE notes; PRAGMA user_version=1")
+    change(closed, "DROP TABLE chunks")
+    assert "its tables are not as they were made" in refused(closed).reason
 
 
 def test_a_database_that_becomes_newer_while_it_is_used_is_refused(
