@@ -216,7 +216,7 @@ def test_it_is_the_same_in_another_process(write: Write, own_folder: Path) -> No
 
     text = "S = {'a', 'b', 'c'}\nclass K:\n x = {'p', 'q'}\ndef f(x, y={'u', 'v'}): return S, K"
     write(text)
-    code = "import own_code; from runnable.fingerprint import fingerprint; print(fingerprint(own_code.f))"
+    code = "import own_code, runnable.fingerprint as o; print(o.fingerprint(own_code.f))"
     told = {
         subprocess.run(
             [sys.executable, "-c", code],
