@@ -148,7 +148,7 @@ class Cache:
         ]
         try:
             found = iter(find_all(self.store, self._run.pickler, asked, unkept))
-        except RunnableError as error:
+        except Exception as error:  # a plug-in may raise anything
             found = iter([f"it could not be looked for: {first_line(error)}"] * len(asked))
         answers: list[Kept | Missed] = []
         for key in keys:

@@ -127,7 +127,7 @@ class TaskSkippedEvent(TaskEvent, frozen=True):
 
     type: Literal["task_skipped"] = "task_skipped"
     reason: Literal["resumed", "cached", "mocked"]
-    """Where its result is known from: `resumed` is an earlier life of the run."""
+    """Where its result is known from: `resumed` is an earlier life of the run, `cached` another."""
 
 
 class BranchStartedEvent(BaseEvent, frozen=True):
