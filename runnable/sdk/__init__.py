@@ -4,8 +4,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from runnable.parameters import TaskReturns
+from runnable.sdk.calls import RunOptions
 from runnable.sdk.composites import Conditional, Fail, Loop, Map, Parallel, Success
-from runnable.sdk.pipeline import AsyncPipeline, Pipeline, RunOptions
+from runnable.sdk.pipeline import AsyncPipeline, Pipeline
 from runnable.sdk.runs import cancel, follow
 from runnable.sdk.shell import ShellTask
 from runnable.sdk.step import Step
