@@ -57,7 +57,7 @@ class PythonFields(TaskFields):
         function: object = self.function
         while isinstance(function, partial):
             function = function.func
-        return getattr(function, "__name__", type(function).__name__).strip("<>")
+        return str(getattr(function, "__name__", type(function).__name__)).strip("<>")
 
 
 class AsyncPythonFields(PythonFields):

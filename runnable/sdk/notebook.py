@@ -11,12 +11,14 @@ from pydantic import AfterValidator, Field, model_validator
 
 from runnable.exceptions import DefinitionError
 from runnable.nodes import TaskNode
+from runnable.sdk.calls import SyncCalls
 from runnable.sdk.fields import TaskFields
+from runnable.sdk.jobs import Job
 from runnable.sdk.tasks import TaskStep
 from runnable.tasks.notebook import NotebookTaskType, check_path
 from runnable.tasks.notebook_args import read_args
 
-__all__ = ["NotebookTask"]
+__all__ = ["NotebookJob", "NotebookTask"]
 
 
 class NotebookFields(TaskFields):
@@ -69,4 +71,19 @@ class NotebookTask(NotebookFields, TaskStep):
     Example:
         >>> NotebookTask(notebook="report.ipynb", name="report", returns=["total"]).name
         'report'
+    """
+
+
+class NotebookJob(SyncCalls, Job, NotebookFields):
+    """One tracked execution of a notebook, called from sync code.
+
+    Args:
+        notebook: Its path, which ends in `.ipynb`, relative to the folder current at the call.
+        notebook_args: What its kernel and cells are told: see `docs/notebook-steps.md`.
+        optional_ploomber_args: An old name of `notebook_args`.
+        name: Of the job; the file's, without `.ipynb`, if left out.
+
+    Example:
+        >>> NotebookJob(notebook="reports/monthly.ipynb", returns=["total"]).name
+        'monthly'
     """

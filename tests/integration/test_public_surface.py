@@ -16,11 +16,15 @@ from runnable import events, exceptions
 MODULES = ("exceptions", "sse")
 STEPS_AND_PIPELINES = (
     "AsyncPipeline",
+    "AsyncPythonJob",
     "AsyncPythonTask",
     "Catalog",
+    "NotebookJob",
     "NotebookTask",
     "Pipeline",
+    "PythonJob",
     "PythonTask",
+    "ShellJob",
     "ShellTask",
     "Stub",
     "TaskReturns",
