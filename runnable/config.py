@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from runnable import plugins
 from runnable.catalog import BaseCatalog
 from runnable.defaults import CONFIGURATION_FILE
-from runnable.executor import BasePipelineExecutor
+from runnable.executor import BaseJobExecutor, BasePipelineExecutor
 from runnable.pickler import BasePickler
 from runnable.secrets import BaseSecrets
 from runnable.store import BaseRunLogStore
@@ -26,6 +26,7 @@ InteractiveExecutor = Literal["local", "async-local"]
 FILE_VARIABLE: Final = "RUNNABLE_CONFIGURATION_FILE"
 
 DEFAULT_TYPES: Final[Mapping[str, str]] = {
+    "job-executor": "local",
     "run-log-store": "sqlite",
     "catalog": "file-system",
     "secrets": "env-secrets",
@@ -38,6 +39,7 @@ class Services(NamedTuple):
     """What a run is put together from."""
 
     pipeline_executor: BasePipelineExecutor
+    job_executor: BaseJobExecutor
     run_log_store: BaseRunLogStore
     catalog: BaseCatalog
     secrets: BaseSecrets
@@ -87,6 +89,7 @@ def load_services(
 
     return Services(
         service("pipeline-executor", BasePipelineExecutor, interactive_default),
+        service("job-executor", BaseJobExecutor, DEFAULT_TYPES["job-executor"]),
         service("run-log-store", BaseRunLogStore, DEFAULT_TYPES["run-log-store"]),
         service("catalog", BaseCatalog, DEFAULT_TYPES["catalog"]),
         service("secrets", BaseSecrets, DEFAULT_TYPES["secrets"]),

@@ -29,8 +29,6 @@ SECTIONS: Final = (
     "secrets",
     "pickler",
 )
-JOB_EXECUTOR: Final = "local"
-"""Jobs run in this process; the section may say so and nothing else."""
 
 _VARIABLE: Final = re.compile(
     r"\$\$\{|\$\{([A-Za-z_][A-Za-z0-9_]*)(:-(?:(?!\$\{)[^}])*)?\}|\$\{", re.ASCII
@@ -220,8 +218,6 @@ def read_sections(path: Path, environ: Mapping[str, str], note: str) -> dict[str
         sections[name] = _section(
             file, name, written, _expanded(content, file, environ, (written,))
         )
-    if "job-executor" in sections:
-        _check_job_executor(sections["job-executor"])
     return sections
 
 
@@ -251,7 +247,7 @@ def _section(file: ConfigurationFile, name: str, written: str, content: object) 
     beside = cast("dict[str, Any]", content)
     kind = beside.pop("type", None)
     if kind is None:
-        there = ", ".join(_known_types(name))
+        there = ", ".join(plugins.known(name.replace("-", "_")))
         raise file.error(f"the section {name} needs a type (there are: {there})", written)
     if not isinstance(kind, str):
         raise file.error(f"{name}.type is not text", written, "type")
@@ -285,21 +281,6 @@ def _expanded(
     text = expand_text(content, environ, lambda reason: file.error(f"{key} has {reason}", *place))
     file.expanded[place] = text
     return text
-
-
-def _check_job_executor(section: Section) -> None:
-    file = section.file
-    if section.type != JOB_EXECUTOR:
-        problem = PluginError.unknown("job_executor", section.type, _known_types(section.name))
-        raise section.at_its_line(problem)
-    for key, place in section.places.items():
-        raise file.error(f"{section.name} has no key {shortened(key)} (there are: none)", *place)
-
-
-def _known_types(section: str) -> list[str]:
-    if section == "job-executor":
-        return [JOB_EXECUTOR]
-    return plugins.known(section.replace("-", "_"))
 
 
 def _keys(model: type[BaseModel]) -> list[str]:

@@ -46,7 +46,7 @@ from runnable.watching import WATCH
 
 if TYPE_CHECKING:
     from runnable.catalog import BaseCatalog
-    from runnable.executor import BasePipelineExecutor
+    from runnable.executor import BaseExecutor, BaseJobExecutor, BasePipelineExecutor
     from runnable.graph import Graph
     from runnable.pickler import BasePickler
     from runnable.secrets import BaseSecrets
@@ -60,6 +60,8 @@ class Services(Protocol):
 
     @property
     def pipeline_executor(self) -> BasePipelineExecutor: ...
+    @property
+    def job_executor(self) -> BaseJobExecutor: ...
     @property
     def run_log_store(self) -> BaseRunLogStore: ...
     @property
@@ -82,6 +84,7 @@ class AsyncPipelineContext:
         opening: The facts of the call: parameters, run id, tag, what to resume.
         log_level: The level from which log records of tasks are captured.
         clock: Where time and randomness come from.
+        is_job: Whether it is the run of a job, which the job executor places.
     """
 
     def __init__(
@@ -92,12 +95,14 @@ class AsyncPipelineContext:
         *,
         log_level: str = "WARNING",
         clock: Clock | None = None,
+        is_job: bool = False,
     ) -> None:
         self.dag = dag
         self.opening = opening
         self._load_services = load_services
         self.log_level: int = _level(log_level)
         self.clock: Clock = clock or Clock()
+        self._is_job = is_job
         self.services: Services
         self.run_id: str = ""
         self._outcome: Outcome | None = None
@@ -210,8 +215,13 @@ class AsyncPipelineContext:
         services = self._load_services()
         return services, self.opening.open(self.dag, services, self.clock, self._tracing)
 
+    @property
+    def _executor(self) -> BaseExecutor:
+        services = self.services
+        return services.job_executor if self._is_job else services.pipeline_executor
+
     def _make_run(self, opened: Opened) -> Run:
-        run_id, executor = self.run_id, self.services.pipeline_executor
+        run_id, executor = self.run_id, self._executor
         return Run(
             run_id=run_id,
             sink=self._journal,
@@ -244,7 +254,7 @@ class AsyncPipelineContext:
 
     async def _live(self) -> None:
         """The life of the run, in its own task: walk, say how it ended, close."""
-        executor = self.services.pipeline_executor
+        executor = self._executor
         placement = Placement(inline=executor.inline)
         scope = Scope(self._run, dict(self._opened.parameters), placement=placement)
         ROUTER.enter(CURRENT.get)

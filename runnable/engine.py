@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from runnable import defaults
 from runnable.exceptions import LimitError
-from runnable.executor import BasePipelineExecutor
+from runnable.executor import BaseExecutor
 from runnable.graph import BaseNode, Graph, Outcome
 from runnable.nodes import SuccessNode, TaskNode
 from runnable.nodes.branches import in_stopped_branch
@@ -28,7 +28,7 @@ class Engine:
     walk (which node is next) → visit (done already?) → node.execute (retries) → place (where).
     """
 
-    def __init__(self, executor: BasePipelineExecutor) -> None:
+    def __init__(self, executor: BaseExecutor) -> None:
         self.executor = executor
 
     async def walk(self, graph: Graph, scope: Scope) -> Outcome:

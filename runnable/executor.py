@@ -15,16 +15,8 @@ if TYPE_CHECKING:
     from runnable.attempt import Attempt
 
 
-class BasePipelineExecutor(ABC, BaseModel):
-    """Places one attempt of a task.
-
-    Example:
-        >>> class Here(BasePipelineExecutor):
-        ...     service_name = "here"
-        ...
-        ...     async def trigger_node_execution(self, node, scope):
-        ...         return await node.task.attempt(scope)
-    """
+class BaseExecutor(ABC, BaseModel):
+    """Places one attempt of a task; a pipeline's and a job's are told apart by their class."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", defer_build=True)
 
@@ -38,3 +30,27 @@ class BasePipelineExecutor(ABC, BaseModel):
     @abstractmethod
     def trigger_node_execution(self, node: TaskNode, scope: Scope) -> Awaitable[Attempt]:
         """Run one attempt and give back how it ended; what happens meanwhile goes to the scope."""
+
+
+class BasePipelineExecutor(BaseExecutor):
+    """Places each attempt of each task of a pipeline.
+
+    Example:
+        >>> class Here(BasePipelineExecutor):
+        ...     service_name = "here"
+        ...
+        ...     async def trigger_node_execution(self, node, scope):
+        ...         return await node.task.attempt(scope)
+    """
+
+
+class BaseJobExecutor(BaseExecutor):
+    """Places each attempt of a job's one task.
+
+    Example:
+        >>> class Here(BaseJobExecutor):
+        ...     service_name = "here"
+        ...
+        ...     async def trigger_node_execution(self, node, scope):
+        ...         return await node.task.attempt(scope)
+    """

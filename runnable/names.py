@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Collection
 from typing import NewType
 
 from runnable.defaults import MAX_NAME, MAX_RUN_ID, ON_FAILURE
@@ -36,6 +37,22 @@ def check_step_name(name: str, what: str = "step") -> str:
     if what == "branch" and name == ON_FAILURE:
         raise InvalidNameError(what, name, "is kept for what runs when a step fails")
     return _check_text(name, what)
+
+
+def step_name_from(text: str, taken: Collection[str] = ()) -> str:
+    """A name that a step may have, as near to a text as there is one.
+
+    Args:
+        text: Any text.
+        taken: Names that it may not have.
+
+    Example:
+        >>> step_name_from("report.v2"), step_name_from("success", taken=["success"])
+        ('report-v2', 'success-job')
+    """
+    kept = ["-" if _is_forbidden(character) else character for character in text]
+    name = "".join(kept)[:MAX_NAME].strip() or "job"
+    return f"{name}-job" if name in taken else name
 
 
 def check_parameter_name(name: str) -> str:
@@ -106,6 +123,14 @@ def _check_text(name: str, what: str, *, edges: bool = True) -> str:
         raise InvalidNameError(what, name, f"is longer than {MAX_NAME} characters")
     if edges and name != name.strip():
         raise InvalidNameError(what, name, "has a space at one of its ends")
-    if any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in name):
+    if any(map(_is_control, name)):
         raise InvalidNameError(what, name, "contains a control character")
     return name
+
+
+def _is_control(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+
+
+def _is_forbidden(character: str) -> bool:
+    return character in _FORBIDDEN_IN_STEP or _is_control(character)

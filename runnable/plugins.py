@@ -20,6 +20,7 @@ BUILT_IN: Final[Mapping[str, Mapping[str, str]]] = {
         "local": "runnable.extensions.pipeline_executor.local:LocalExecutor",
         "async-local": "runnable.extensions.pipeline_executor.async_local:AsyncLocalExecutor",
     },
+    "job_executor": {"local": "runnable.extensions.job_executor.local:LocalJobExecutor"},
     "run_log_store": {
         "buffered": "runnable.extensions.run_log_store.buffered:BufferedRunLogStore",
         "sqlite": "runnable.extensions.run_log_store.sqlite:SQLiteRunLogStore",

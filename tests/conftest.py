@@ -50,7 +50,7 @@ def no_blocking_calls() -> Iterator[BlockBuster]:
         database = "runnable/extensions/run_log_store/sqlite_database.py"
         blockbuster.functions["os.stat"].can_block_in(database, ("_in_place", "_log_size"))
         # The folder current at the call is a fact of the call.
-        blockbuster.functions["os.getcwd"].can_block_in("runnable/sdk/pipeline.py", "_context")
+        blockbuster.functions["os.getcwd"].can_block_in("runnable/sdk/calls.py", "_context")
         # A sync call where a loop is running waits for the loop beside it, as it is meant to.
         acquire = blockbuster.functions["threading.Lock.acquire"]
         acquire.can_block_in("runnable/blocking.py", "_run_beside")

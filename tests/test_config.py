@@ -20,7 +20,7 @@ from runnable.config_file import SECTIONS, expand_text
 from runnable.exceptions import ConfigurationError, PluginError, RunnableError
 from runnable.secrets import BaseSecrets, DoNothingSecrets
 
-NAMES = ("pipeline_executor", "run_log_store", "catalog", "secrets", "pickler")
+NAMES = ("pipeline_executor", "job_executor", "run_log_store", "catalog", "secrets", "pickler")
 
 
 class Vault(BaseSecrets):
@@ -319,12 +319,12 @@ def test_a_plug_in_of_another_kind_is_refused(load: Load) -> None:
     )
 
 
-def test_the_job_executor_can_only_be_local_so_far(load: Load) -> None:
+def test_a_fault_of_the_job_executor_is_named_as_any(load: Load) -> None:
     assert error_of(load, "job-executor: {type: k8s-job}").endswith(
         "conf.yaml:1, job_executor 'k8s-job': is not known (there are: local)."
     )
     assert error_of(load, "job-executor:\n  type: local\n  image: x").endswith(
-        "conf.yaml:3: job-executor has no key 'image' (there are: none)."
+        "conf.yaml:3: job-executor has no key 'image' (there are: echo)."
     )
 
 

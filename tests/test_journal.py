@@ -28,7 +28,8 @@ from runnable.catalog import BaseCatalog, DoNothingCatalog
 from runnable.clock import Clock
 from runnable.context import AsyncPipelineContext
 from runnable.events import TaskLogEvent
-from runnable.executor import BasePipelineExecutor
+from runnable.executor import BaseJobExecutor, BasePipelineExecutor
+from runnable.extensions.job_executor.local import LocalJobExecutor
 from runnable.extensions.pickler.pickle import PicklePickler
 from runnable.extensions.pipeline_executor.async_local import AsyncLocalExecutor
 from runnable.extensions.run_log_store.buffered import BufferedRunLogStore
@@ -89,6 +90,7 @@ class GivenServices:
 
     run_log_store: WatchedStore
     pipeline_executor: BasePipelineExecutor = field(default_factory=AsyncLocalExecutor)
+    job_executor: BaseJobExecutor = field(default_factory=LocalJobExecutor)
     secrets: BaseSecrets = field(default_factory=DoNothingSecrets)
     pickler: PicklePickler = field(default_factory=PicklePickler)
     catalog: BaseCatalog = field(default_factory=DoNothingCatalog)

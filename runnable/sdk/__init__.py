@@ -4,8 +4,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from runnable.parameters import TaskReturns
+from runnable.sdk.calls import RunOptions
 from runnable.sdk.composites import Conditional, Fail, Loop, Map, Parallel, Success
-from runnable.sdk.pipeline import AsyncPipeline, Pipeline, RunOptions
+from runnable.sdk.pipeline import AsyncPipeline, Pipeline
 from runnable.sdk.runs import cancel, follow
 from runnable.sdk.shell import ShellTask
 from runnable.sdk.step import Step
@@ -30,10 +31,12 @@ if TYPE_CHECKING:
         TaskStartedEvent,
         UnknownEvent,
     )
-    from runnable.sdk.notebook import NotebookTask
+    from runnable.sdk.jobs import AsyncPythonJob, PythonJob, ShellJob
+    from runnable.sdk.notebook import NotebookJob, NotebookTask
 
 __all__ = [
     "AsyncPipeline",
+    "AsyncPythonJob",
     "AsyncPythonTask",
     "BranchCompletedEvent",
     "BranchStartedEvent",
@@ -43,6 +46,7 @@ __all__ = [
     "Fail",
     "Loop",
     "Map",
+    "NotebookJob",
     "NotebookTask",
     "Parallel",
     "Pipeline",
@@ -51,8 +55,10 @@ __all__ = [
     "PipelineErrorEvent",
     "PipelineEvent",
     "PipelineStartedEvent",
+    "PythonJob",
     "PythonTask",
     "RunOptions",
+    "ShellJob",
     "ShellTask",
     "Step",
     "Stub",
@@ -77,9 +83,11 @@ __all__ = [
 if not TYPE_CHECKING:  # type checkers know the names from the imports above
 
     def __getattr__(name: str) -> object:
-        """What not every run needs, loaded when it is asked for: events, notebooks."""
-        if name == "NotebookTask":
+        """What not every run needs, loaded when it is asked for: events, jobs, notebooks."""
+        if name in ("NotebookJob", "NotebookTask"):
             return getattr(import_module("runnable.sdk.notebook"), name)
+        if name in ("AsyncPythonJob", "PythonJob", "ShellJob"):
+            return getattr(import_module("runnable.sdk.jobs"), name)
         if name in __all__:
             return getattr(import_module("runnable.events"), name)
         raise AttributeError(f"module 'runnable.sdk' has no attribute {name!r}")

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
-
-from pydantic import AfterValidator, model_validator
-
-from runnable.nodes import BaseNode, TaskNode
-from runnable.sdk.step import Step
-from runnable.tasks import ShellTaskType, TaskSettings
-from runnable.tasks.shell import check_command, check_returns
+from runnable.sdk.fields import ShellFields
+from runnable.sdk.tasks import TaskStep
 
 
-class ShellTask(Step, TaskSettings):
+class ShellTask(ShellFields, TaskStep):
     """A step that runs a command line, or a script, with `/bin/sh`.
 
     Its parameters are variables of the command's environment, and what it returns are variables
@@ -24,16 +18,3 @@ class ShellTask(Step, TaskSettings):
         >>> Pipeline(steps=[count]).execute({"words": "one two three"}).parameters["n"]
         3
     """
-
-    command: Annotated[str, AfterValidator(check_command)]
-    """What is run; parameters are never a part of its text."""
-
-    @model_validator(mode="after")
-    def _returns_variables(self) -> Self:
-        check_returns(self.declared)
-        return self
-
-    def create_node(self, next_node: str) -> BaseNode:
-        """A node that runs the command with this step's settings."""
-        task = ShellTaskType.model_construct(command=self.command, **self.settings())
-        return TaskNode(self.name, task, **self._node_settings(next_node))

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeAlias
+from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import AfterValidator, ConfigDict, Field, field_validator
+from pydantic import ConfigDict
 
 from runnable.catalog import Catalog
-from runnable.exceptions import DefinitionError
-from runnable.nodes import BaseNode, StubNode, TaskNode
+from runnable.nodes import BaseNode, StubNode
 from runnable.parameters import TaskReturns
+from runnable.sdk.fields import AsyncPythonFields, PythonFields, TaskFields
 from runnable.sdk.step import Branch, Step
-from runnable.tasks import AsyncPythonTaskType, PythonTaskType, TaskSettings
-from runnable.tasks.python import must_be_async
 
 __all__ = ["AsyncPythonTask", "Catalog", "PythonTask", "Stub", "json", "metric", "pickled"]
-
-AsyncFunction: TypeAlias = Callable[..., Awaitable[object] | AsyncIterator[object]]
-"""What an async function or an async generator function looks like from outside."""
 
 
 def json(name: str) -> TaskReturns:
@@ -41,7 +35,15 @@ def metric(name: str) -> TaskReturns:
     return TaskReturns(name=name, kind="metric")
 
 
-class PythonTask(Step, TaskSettings):
+class TaskStep(Step, TaskFields):
+    """A step that runs one task."""
+
+    def create_node(self, next_node: str) -> BaseNode:
+        """A node that runs the task with this step's settings."""
+        return self._task_node(self.name, **self._node_settings(next_node))
+
+
+class PythonTask(PythonFields, TaskStep):
     """A step that calls a Python function: sync, async, a generator or an async generator.
 
     Example:
@@ -51,29 +53,8 @@ class PythonTask(Step, TaskSettings):
         'double'
     """
 
-    task_type: ClassVar[type[PythonTaskType]] = PythonTaskType
 
-    function: Annotated[Callable[..., object], Field(exclude=True)]
-    stream_end_type: str | None = "done"
-    """The `type` of the dict that ends a stream and holds its values; None for no such dict."""
-    isolation: Literal["auto", "process"] = "auto"
-    """"process" for a process of its own, which is killed when its time is up or its run is
-    cancelled, and whose death is a failure of the step. Its function must be importable."""
-
-    def create_node(self, next_node: str) -> BaseNode:
-        """A node that runs the function with this step's settings."""
-        task = self.task_type.model_construct(
-            command=_dotted(self.function),
-            function=self.function,
-            stream_end_type=self.stream_end_type,
-            isolation=self.isolation,
-            **self.settings(),
-        )
-        location = task.signature.location
-        return TaskNode(self.name, task, location=location, **self._node_settings(next_node))
-
-
-class AsyncPythonTask(PythonTask):
+class AsyncPythonTask(AsyncPythonFields, PythonTask):
     """A step that calls an async function or an async generator function.
 
     Example:
@@ -81,22 +62,6 @@ class AsyncPythonTask(PythonTask):
         >>> AsyncPythonTask(function=fetch, name="fetch", returns=["data"]).name
         'fetch'
     """
-
-    task_type: ClassVar[type[PythonTaskType]] = AsyncPythonTaskType
-
-    function: Annotated[  # pyright: ignore[reportIncompatibleVariableOverride] -- narrower on purpose
-        AsyncFunction, AfterValidator(must_be_async), Field(exclude=True)
-    ]
-
-    @field_validator("isolation")
-    @classmethod
-    def _on_the_loop(cls, isolation: str) -> str:
-        if isolation == "process":
-            raise DefinitionError(
-                "An AsyncPythonTask runs on the event loop. For isolation='process' use "
-                "PythonTask, which takes the same async function and runs it on a loop there."
-            )
-        return isolation
 
 
 class Stub(Step):
@@ -125,9 +90,3 @@ class Stub(Step):
     def create_node(self, next_node: str) -> BaseNode:
         """A stub node."""
         return StubNode(self.name, **self._node_settings(next_node))
-
-
-def _dotted(function: Callable[..., object]) -> str:
-    module = getattr(function, "__module__", None) or "?"
-    name = getattr(function, "__qualname__", type(function).__qualname__)
-    return f"{module}.{name}"

@@ -270,8 +270,12 @@ class AsyncPythonTaskType(PythonTaskType):
         return must_be_async(self.function or imported(self.command))
 
 
-def must_be_async(function: Function) -> Function:
+def must_be_async(function: Function, takes_any: str = "PythonTask") -> Function:
     """Give an async callable back.
+
+    Args:
+        function: The callable.
+        takes_any: The class that takes it even if it is sync.
 
     Raises:
         DefinitionError: If it is sync.
@@ -280,8 +284,8 @@ def must_be_async(function: Function) -> Function:
     if not (signature.is_async or signature.is_async_generator):
         raise DefinitionError(
             f"{signature.name} ({signature.location}) must be an async function, defined with "
-            f"`async def`, or an async generator. Define it so, or use PythonTask, which takes any "
-            f"callable."
+            f"`async def`, or an async generator. Define it so, or use {takes_any}, which takes "
+            f"any callable."
         )
     return function
 

@@ -19,6 +19,8 @@ from runnable.exceptions import (
     RunNotFoundError,
     StoreError,
 )
+from runnable.executor import BaseJobExecutor
+from runnable.extensions.job_executor.local import LocalJobExecutor
 from runnable.extensions.pickler.pickle import PicklePickler
 from runnable.extensions.pipeline_executor.local import LocalExecutor
 from runnable.extensions.run_log_store.buffered import BufferedRunLogStore, Memory
@@ -69,6 +71,7 @@ class _Services(NamedTuple):
     secrets: BaseSecrets
     pickler: BasePickler
     catalog: BaseCatalog = DoNothingCatalog()
+    job_executor: BaseJobExecutor = LocalJobExecutor()
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,11 +94,31 @@ SYNC_PIPELINE_OF_ASYNC_STEPS = (
     say("not reached")
 """
 )
+SYNC_JOB = """
+    def wait():
+        try:
+            say("ready")
+            time.sleep(60)
+        finally:
+            say("clean")
+
+    PythonJob(function=wait).execute(run_id="stopped")
+    say("not reached")
+"""
+ASYNC_JOB = (
+    ASYNC_STEP
+    + """
+    asyncio.run(AsyncPythonJob(function=wait).execute(run_id="stopped"))
+    say("not reached")
+"""
+)
 KINDS = {
     "sync": SYNC,
     "sync-generator": SYNC_GENERATOR,
     "async": ASYNC,
     "sync-pipeline-of-async-steps": SYNC_PIPELINE_OF_ASYNC_STEPS,
+    "sync-job": SYNC_JOB,
+    "async-job": ASYNC_JOB,
 }
 
 

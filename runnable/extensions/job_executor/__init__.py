@@ -1,0 +1,1 @@
+"""Executors of jobs that a configuration chooses between."""
