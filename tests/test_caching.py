@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -28,6 +29,7 @@ from runnable.cachekeys import Key, Wanted, key_of
 from runnable.clock import Clock
 from runnable.config import load_services
 from runnable.context import AsyncPipelineContext
+from runnable.events import TaskEvent
 from runnable.exceptions import DefinitionError
 from runnable.extensions.run_log_store.buffered import MEMORY
 from runnable.fingerprint import Fingerprint
@@ -47,8 +49,14 @@ def _nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MEMORY, "notes", {})
 
 
-def one(function: Callable[..., object], returns: Any = ("y",), **settings: Any) -> Pipeline:
-    task = PythonTask(function=function, name="s", returns=returns, **{"cache": True, **settings})
+def one(
+    function: Callable[..., object],
+    returns: Any = ("y",),
+    *,
+    cache: Any = True,
+    **settings: Any,
+) -> Pipeline:
+    task = PythonTask(function=function, name="s", returns=returns, cache=cache, **settings)
     return Pipeline(steps=[task])
 
 
@@ -139,6 +147,31 @@ def test_chunks_are_sent_again_and_readers_see_them() -> None:
     kinds = [event.type for event in streams[1] if event.type != "task_chunk"]
     assert kinds == ["pipeline_started", "task_started", "task_skipped", "pipeline_completed"]
     assert [event.seq for event in streams[1]] == [*range(1, 2_105)]
+
+
+async def letters(x: int) -> AsyncIterator[str]:
+    for number in range(x):
+        await asyncio.sleep(0)
+        yield f"letter {number}"
+
+
+def test_streams_that_were_sent_beside_each_other_are_told_apart() -> None:
+    branches = {"a": one(letters, ()), "b": one(words, ())}
+    pipeline = Pipeline(steps=[Parallel(name="p", branches=branches)])
+    found: list[dict[str, list[object]]] = []
+    for _ in range(2):
+        chunks: dict[str, list[object]] = {}
+        for event in pipeline.execute_stream({"x": 50}):
+            if event.type == "task_chunk":
+                chunks.setdefault(event.path, []).append(event.chunk)
+        found.append(chunks)
+    assert len(found[0]["p.a.s"]) == 50
+    assert found[0] == found[1]
+
+
+def test_a_step_in_a_process_of_its_own_is_found() -> None:
+    pipeline = one(double, isolation="process")
+    assert [skipped(pipeline.execute({"x": 1}))["s"] for _ in range(2)] == ["", "cached"]
 
 
 def test_steps_of_branches_maps_and_loops_are_found() -> None:
@@ -358,7 +391,7 @@ def test_chunks_that_cannot_be_read_are_void_and_the_step_runs(
 
     monkeypatch.setattr(caching, "chunks_of", torn)
     events = list(one(words, ()).execute_stream({"x": 3}))
-    found = [(e.type, e.attempt) for e in events if hasattr(e, "attempt")]
+    found = [(e.type, e.attempt) for e in events if isinstance(e, TaskEvent)]
     assert found == [
         ("task_started", 1),
         *[("task_chunk", 1)] * 2,

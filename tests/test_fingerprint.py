@@ -17,13 +17,13 @@ import pytest
 
 from runnable.fingerprint import Fingerprint, Unread, fingerprint
 
-Write = Callable[[str], ModuleType]
+Write = Callable[..., ModuleType]
 
 
 @pytest.fixture
 def write(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
     """Write a module of the project, or another version of it, and import it afresh."""
-    monkeypatch.syspath_prepend(str(own_folder))
+    monkeypatch.setattr(sys, "path", [str(own_folder), *sys.path])
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     names = set(sys.modules)
 
