@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -48,9 +49,14 @@ def _nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(MEMORY, "notes", {})
 
 
-def one(function: Callable[..., object], returns: Any = ("y",), **settings: Any) -> Pipeline:
-    settings = {"cache": True, **settings}
-    task = PythonTask(function=function, name="s", returns=returns, **settings)
+def one(
+    function: Callable[..., object],
+    returns: Any = ("y",),
+    *,
+    cache: Any = True,
+    **settings: Any,
+) -> Pipeline:
+    task = PythonTask(function=function, name="s", returns=returns, cache=cache, **settings)
     return Pipeline(steps=[task])
 
 
@@ -141,6 +147,31 @@ def test_chunks_are_sent_again_and_readers_see_them() -> None:
     kinds = [event.type for event in streams[1] if event.type != "task_chunk"]
     assert kinds == ["pipeline_started", "task_started", "task_skipped", "pipeline_completed"]
     assert [event.seq for event in streams[1]] == [*range(1, 2_105)]
+
+
+async def letters(x: int) -> AsyncIterator[str]:
+    for number in range(x):
+        await asyncio.sleep(0)
+        yield f"letter {number}"
+
+
+def test_streams_that_were_sent_beside_each_other_are_told_apart() -> None:
+    branches = {"a": one(letters, ()), "b": one(words, ())}
+    pipeline = Pipeline(steps=[Parallel(name="p", branches=branches)])
+    found: list[dict[str, list[object]]] = []
+    for _ in range(2):
+        chunks: dict[str, list[object]] = {}
+        for event in pipeline.execute_stream({"x": 50}):
+            if event.type == "task_chunk":
+                chunks.setdefault(event.path, []).append(event.chunk)
+        found.append(chunks)
+    assert len(found[0]["p.a.s"]) == 50
+    assert found[0] == found[1]
+
+
+def test_a_step_in_a_process_of_its_own_is_found() -> None:
+    pipeline = one(double, isolation="process")
+    assert [skipped(pipeline.execute({"x": 1}))["s"] for _ in range(2)] == ["", "cached"]
 
 
 def test_steps_of_branches_maps_and_loops_are_found() -> None:
