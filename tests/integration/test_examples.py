@@ -166,6 +166,20 @@ def test_notebook_step_hands_readings_to_a_notebook_and_goes_on_with_its_mean(
     ]
 
 
+def test_jobs_run_one_task_each_and_the_one_that_failed_is_resumed(own_folder: Path) -> None:
+    done = start("../jobs.py", own_folder)
+
+    assert (done.returncode, done.stdout.splitlines()) == (
+        0,
+        [
+            "average success {'mean': 3.0}",
+            "backup failed: ShellError",
+            "then success ['fail', 'success']",
+            "3 2 1",
+        ],
+    )
+
+
 @pytest.fixture
 def streaming(own_folder: Path) -> Iterator[httpx.Client]:
     """A client of `streaming_llm.py`, which uvicorn serves."""

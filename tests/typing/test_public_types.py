@@ -28,9 +28,13 @@ ENGINE: set[object] = {context.AsyncPipelineContext, context.PipelineContext}
 """Named for type annotations and plug-ins; what they take and give is the engine's."""
 
 ALLOWED = {
+    "runnable.AsyncPythonJob.settings": "the same as of its task",
     "runnable.AsyncPythonTask.settings": "settings of any kind, handed to the task as they are",
+    "runnable.NotebookJob.settings": "the same",
     "runnable.NotebookTask.settings": "the same",
+    "runnable.PythonJob.settings": "the same",
     "runnable.PythonTask.settings": "the same",
+    "runnable.ShellJob.settings": "the same",
     "runnable.ShellTask.settings": "the same",
     "runnable.StepLog.tell": "the journal's JSON, which only the engine tells",
 }
@@ -159,6 +163,7 @@ def test_calls_fields_attributes_and_events_are_among_what_is_looked_at(symbols:
         "runnable.Pipeline",
         "runnable.Pipeline.check",
         "runnable.PipelineEvent",
+        "runnable.PythonJob.execute",
         "runnable.PythonTask.retry_on",
         "runnable.RunHeldError.owner",
         "runnable.RunLog.parameters",
