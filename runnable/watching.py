@@ -184,7 +184,8 @@ def _scope_of(task: asyncio.Task[Any], frames: list[FrameType]) -> Scope | None:
         return get_context().get(CURRENT)
     for frame in frames:  # before Python 3.12 the callback of the task's step knows
         if frame.f_code is _RUN_OF_HANDLE:
-            return frame.f_locals["self"]._context.get(CURRENT)
+            handle = frame.f_locals["self"]
+            return None if handle is None else handle._context.get(CURRENT)  # it ends just now
     return None
 
 

@@ -302,7 +302,7 @@ def test_a_failing_script_says_the_users_traceback_then_one_sentence(
         "script.py <module>",
         *(ASYNCIO if kind == "async" else ()),
         "script.py main",
-        "pipeline.py execute",
+        "calls.py execute",
         SENTENCE,
     ]
 

@@ -266,7 +266,8 @@ async def test_a_step_that_fails_is_mended_in_the_next_cell_and_the_run_goes_on(
     assert "Step 'order' failed: AttributeError: 'list' object has no attribute" in sentence
     assert f"Resume with pipeline.execute(resume='{run_id}')" in sentence
     # Of ours there is the method that was called, and not the way through the engine.
-    assert re.findall(r"in (\w+\.execute)\(", sentence) == [f"{kind}.execute"]
+    calls = {"Pipeline": "SyncCalls", "AsyncPipeline": "AsyncCalls"}[kind]
+    assert re.findall(r"in (\w+\.execute)\(", sentence) == [f"{calls}.execute"]
     assert failed.traceback.count(f"{PROJECT}/runnable/") == 1
 
     mended = "def order(numbers): return sorted(numbers)"
