@@ -133,11 +133,11 @@ async def test_only_its_own_secrets_reach_it_and_they_are_masked_here(
 
 async def test_it_knows_its_run_and_so_do_its_children():
     pipeline = AsyncPipeline(steps=[step(afar.know, "v")])
-    run = await pipeline.execute(run_id="isolated", tag="t")
+    run = await pipeline.execute(run_id="own", tag="t")
     known: Any = run.parameters["v"]
-    assert (known["run_id"], known["path"], known["attempt"], known["tag"]) == ("isolated", "s", 1, "t")
+    assert (known["run_id"], known["path"], known["attempt"], known["tag"]) == ("own", "s", 1, "t")
     assert known["environment"] == {
-        "RUNNABLE_RUN_ID": "isolated",
+        "RUNNABLE_RUN_ID": "own",
         "RUNNABLE_STEP_PATH": "s",
         "RUNNABLE_STEP_ATTEMPT": "1",
         "RUNNABLE_IDEMPOTENCY_KEY": known["key"],
