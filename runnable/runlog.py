@@ -83,6 +83,8 @@ class RunLog:
     _initial: dict[str, Stored] = field(default_factory=dict[str, Stored])
     _stored: dict[str, Stored] = field(default_factory=dict[str, Stored])
     _open: dict[str, StepLog] = field(default_factory=dict[str, StepLog])
+    _open_branches: dict[str, None] = field(default_factory=dict[str, None])
+    """Those that run: few, where `branches` may hold a million that have ended."""
     _loader: Loader = field(default_factory=Loader, repr=False)
     _untold: tuple[Sequence[Plain], RunLog | None] | None = field(
         default=None, compare=False, repr=False
@@ -280,9 +282,9 @@ class RunLog:
         closed, told = [path for path in self._open if path.startswith(below)], to_json(end)
         for path in closed:
             self._tell(self._open.pop(path), "closed", end, told)
-        for path, status in self.branches.items():
-            if status == defaults.RUNNING and path.startswith(below):
-                self.branches[path] = end["status"]
+        for path in [path for path in self._open_branches if path.startswith(below)]:
+            del self._open_branches[path]
+            self.branches[path] = end["status"]
 
     def _close_cancelled(self, event: Event) -> None:
         """A composite or branch has not succeeded: what still ran in it was cancelled."""
@@ -358,9 +360,11 @@ class RunLog:
 
     def _branch_started(self, event: Event, _: Record) -> None:
         self.branches[event["path"]] = defaults.RUNNING
+        self._open_branches[event["path"]] = None
 
     def _branch_completed(self, event: Event, _: Record) -> None:
         self.branches[event["path"]] = event["status"]
+        self._open_branches.pop(event["path"], None)
         self._close_cancelled(event)
 
     def _composite_completed(self, event: Event, record: Record) -> None:

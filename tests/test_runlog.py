@@ -329,6 +329,25 @@ def test_a_branch_whose_owner_died_between_two_steps_is_interrupted(journal: Jou
     assert journal.log.branches == {"a.on_failure": "interrupted"}
 
 
+def test_the_end_of_a_branch_looks_at_those_that_run_alone(journal: Journal):
+    class Unwalked(dict[str, Any]):
+        def items(self) -> Any:
+            raise AssertionError("a million branches may have ended")
+
+        __iter__ = items
+
+    paths = [f"m.{index}.p.a" for index in range(3)]
+    for path in paths:
+        journal.branch(path)
+        journal.branch(f"{path}.q.b")
+        journal.branch(path, "fail")
+    log = RunLog(branches=Unwalked())
+    for record in journal.records:
+        log.take(record)
+    assert all(log.branches[path] == "fail" for path in paths)
+    assert all(log.branches[f"{path}.q.b"] == "cancelled" for path in paths)
+
+
 def test_a_resume_forgets_how_the_run_had_ended(journal: Journal):
     journal.start("a")
     journal.fail("a")
