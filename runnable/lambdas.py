@@ -10,7 +10,7 @@ import ast
 from types import CodeType
 from typing import Any, Final, NoReturn
 
-from runnable.exceptions import ReducerError, nearest
+from runnable.exceptions import ReducerError, first_line, nearest
 from runnable.functions import Function
 
 BUILTINS: Final[dict[str, Function]] = {
@@ -62,8 +62,11 @@ def lambda_of(text: str) -> Function:
         >>> lambda_of("lambda xs: max(xs) + 1")([1, 2])
         3
     """
-    reader = _Reader(text)
-    return eval(reader.code(), {"__builtins__": {}, **BUILTINS})
+    code = _Reader(text).code()
+    try:
+        return eval(code, {"__builtins__": {}, **BUILTINS})
+    except Exception as error:  # the defaults of its arguments are worked out here
+        raise ReducerError(text, f"has a default that fails ({first_line(error)})") from error
 
 
 class _Reader:

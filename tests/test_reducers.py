@@ -333,6 +333,14 @@ def test_a_refusal_tells_the_column(text: str, place: str):
     assert f"at column {column}." in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "text", ["lambda xs, y=1 // 0: xs", "lambda xs, y=xs: y", "lambda xs, y=[][0]: y"]
+)
+def test_a_default_that_fails_is_refused_where_the_text_is_written(text: str):
+    with pytest.raises(ReducerError, match="has a default that fails"):
+        Reducer.of(text)
+
+
 def test_a_refusal_tells_what_is_allowed():
     with pytest.raises(ReducerError, match=r"There are: sum, abs, all, .* dotted path"):
         Reducer.of("lambda xs: summ(xs)")
