@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import traceback
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from runnable.exceptions import ProcessTraceback, ShellError, ShellReturnsError, first_line
-
-if TYPE_CHECKING:
-    pass
 
 
 def users_own(trace: TracebackType | None) -> TracebackType | None:
