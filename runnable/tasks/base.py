@@ -109,7 +109,8 @@ class BaseTaskType(TaskSettings, ABC):
         Raises:
             OSError: If the system has no room for another.
         """
-        raise NotImplementedError
+        kind = type(self).__name__
+        raise NotImplementedError(f"{kind} has a child: say in its start_child how one starts.")
 
     def obstacles(self) -> Iterable[str]:
         """Why it cannot run here and now, a sentence each; may read files, so off the loop."""

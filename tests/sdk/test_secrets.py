@@ -6,6 +6,8 @@ import asyncio
 import base64
 import json
 import logging
+import shlex
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -15,15 +17,20 @@ import pytest
 
 from runnable import (
     AsyncPipeline,
+    Catalog,
     ExecutionFailedError,
     Pipeline,
     PythonTask,
+    ShellTask,
     current,
     pickled,
 )
 from runnable.events import TaskChunkEvent
 from runnable.exceptions import SecretLeakError
 from runnable.records import Record
+from runnable.sdk import Step
+from tests.tasks.notebooks import step as notebook_step
+from tests.tasks.notebooks import writer
 
 SECRET = 'hunter22/"and" more'
 FORMS = (
@@ -47,7 +54,7 @@ class Everywhere:
         self.read_journal = read_journal
         self.events: list[str] = []
 
-    async def run(self, *steps: PythonTask, parameters: dict[str, Any] | None = None) -> str:
+    async def run(self, *steps: Step, parameters: dict[str, Any] | None = None) -> str:
         """Run to the end; gives the text of all events."""
         stream = AsyncPipeline(steps=steps).execute_stream(parameters, log_level="DEBUG")
         run_id = ""
@@ -313,3 +320,37 @@ async def test_a_secret_that_is_split_over_chunks_of_bytes_is_masked():
     chunks = [str(event.chunk) async for event in stream if isinstance(event, TaskChunkEvent)]
     assert len(chunks) == len(SECRET) + 2
     assert b"".join(map(base64.b64decode, chunks)) == b"before ***** after"
+
+
+async def test_what_children_print_and_leave_and_their_arguments_hold_none(
+    everywhere: Everywhere, own_folder: Path
+):
+    look = """
+import base64, glob, json, os, urllib.parse
+token = os.environ["TOKEN"]
+print("plain", token, json.dumps(token), urllib.parse.quote(token, safe=""))
+print(base64.b64encode(token.encode()).decode())
+shown = []
+for name in glob.glob("/proc/[0-9]*/cmdline"):
+    try:
+        with open(name, "rb") as file:
+            shown += [name] if token.encode() in file.read() else []
+    except OSError:
+        pass  # it has ended meanwhile
+"""
+    await asyncio.to_thread((own_folder / "look.py").write_text, f"{look}\nassert not shown, shown")
+    notebook = await asyncio.to_thread(writer(own_folder), look, "token")
+    python = shlex.quote(sys.executable)
+    shown = await everywhere.run(
+        ShellTask(
+            name="shell",
+            command=f'echo "said $TOKEN" | tee /dev/stderr; {python} look.py && date > out.txt',
+            secrets=["TOKEN"],
+            catalog=Catalog(get=["look.py"], put=["out.txt"]),
+        ),
+        notebook_step(notebook, "shown", secrets=["TOKEN"]),
+    )
+    assert shown.count("*****") >= 6
+    assert '"shown":[]' in shown
+    kept = {path.name for path in (own_folder / ".catalog").rglob("*") if path.is_file()}
+    assert {"out.txt", "n.s.1.ipynb"} <= kept
