@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from operator import attrgetter
 from typing import Any, Final, cast
 from zlib import crc32
@@ -152,8 +153,12 @@ def page(
     wanted = {"before": (1 << 62) if before is None else before, "ended": ended, "tag": tag}
     try:
         rows = connection.execute(_PAGE, {**wanted, "limit": limit}).fetchall()
-        key = cast("int", rows[-1][0]) if rows else None
+        is_whole = _is_descending([wanted["before"], *(row[0] for row in rows)])
     except _DAMAGED:
+        rows, is_whole = [], False
+    if is_whole:
+        key = cast("int", rows[-1][0]) if rows else None
+    else:
         rows, key = _rows_one_by_one(connection, wanted, limit)
     runs: list[Run] = []
     for row in rows:
@@ -163,6 +168,11 @@ def page(
         else:
             logger.warning("A damaged run is left out of the list (number %s).", row[0])
     return runs, key
+
+
+def _is_descending(keys: list[int]) -> bool:
+    """Whether no key is damaged so that a page would come again, or runs be passed over."""
+    return all(later > earlier for later, earlier in pairwise(keys))
 
 
 def _rows_one_by_one(

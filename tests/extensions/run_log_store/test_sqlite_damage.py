@@ -179,3 +179,15 @@ def test_a_flipped_byte_gives_a_named_error_or_the_right_answer(
         assert all(right[name] == answer for name, answer in found.items()), (at, mask)
         assert [run for run in right["list"] if run in listed] == listed, (at, mask)
         assert len(listed) in (0, 2, 3), (at, mask)
+
+
+def test_a_run_whose_key_is_damaged_does_not_make_the_list_repeat_itself(
+    store: SQLiteRunLogStore, flipped: Callable[[int, int], Path]
+) -> None:
+    right = store.list_runs(limit=5)
+    content = store.path.read_bytes()
+    # The key of the first run is one of these bytes; 123 stands above those of the others.
+    for at in (at for at, byte in enumerate(content) if byte == 1):
+        with suppress(StoreError):
+            listed = SQLiteRunLogStore(path=flipped(at, 1 ^ 123)).list_runs(limit=5)
+            assert [run for run in right if run in listed] == listed, at
