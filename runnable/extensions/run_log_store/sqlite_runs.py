@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from itertools import pairwise
 from operator import attrgetter
@@ -100,6 +101,7 @@ _values: Final = attrgetter(*COLUMNS)
 _NAMES: Final = ",".join(COLUMNS)
 _SELECT: Final = f"SELECT key,crc,{_NAMES} FROM runs"
 _WANTED: Final = "(:ended IS NULL OR ended=:ended) AND (:tag IS NULL OR tag=:tag)"
+_ALL: Final = f"{_SELECT} WHERE {_WANTED}"
 _PAGE: Final = f"{_SELECT} WHERE key<:before AND {_WANTED} ORDER BY key DESC LIMIT :limit"
 _ONE: Final = f"{_SELECT} WHERE key=:key AND {_WANTED}"
 _INSERT: Final = f"INSERT INTO runs({_NAMES},crc) VALUES({','.join('?' * (len(COLUMNS) + 1))})"
@@ -178,17 +180,27 @@ def _is_descending(keys: list[int]) -> bool:
 def _rows_one_by_one(
     connection: Connection, wanted: dict[str, Any], limit: int
 ) -> tuple[list[tuple[Any, ...]], int | None]:
-    """The rows that can still be read where a page of the file is damaged."""
+    """The rows that can still be read where a page of the file is damaged.
+
+    Each way finds some that the others miss: a page that cannot be read ends a scan, and a key
+    that is out of order misleads a search.
+    """
     highest = int(connection.execute("SELECT seq FROM sqlite_sequence WHERE name='runs'").get or 0)
-    rows: list[tuple[Any, ...]] = []
-    for key in range(min(wanted["before"] - 1, highest), 0, -1):
+    keys = range(min(wanted["before"] - 1, highest), 0, -1)
+    rows: dict[int, tuple[Any, ...]] = {}
+    for order in ("ASC", "DESC"):
+        with suppress(*_DAMAGED):
+            for row in connection.execute(f"{_ALL} ORDER BY key {order}", wanted):
+                rows.setdefault(row[0], row)
+    for key in keys:
         try:
-            rows += connection.execute(_ONE, {**wanted, "key": key})
+            for row in connection.execute(_ONE, {**wanted, "key": key}):
+                rows[key] = row
         except _DAMAGED:
             logger.warning("A damaged run is left out of the list (number %s).", key)
-        if len(rows) == limit:
-            return rows, key
-    return rows, None
+    found = {rows[key][2]: rows[key] for key in keys if key in rows}
+    page = [*found.values()][: max(limit, 0)]
+    return page, cast("int", page[-1][0]) if len(page) < len(found) else None
 
 
 def _checked(row: tuple[Any, ...], run_id: str) -> tuple[int, Run]:
