@@ -205,7 +205,7 @@ class _Looks:
     """The waits for other processes' appends: one a loop, a store and a pause, for all readers."""
 
     def __init__(self) -> None:
-        self._under_way: dict[tuple[asyncio.AbstractEventLoop, str, float], Call[None]] = {}
+        self._under_way: dict[tuple[asyncio.AbstractEventLoop, str, float], Call[int]] = {}
 
     async def wait(self, store: BaseRunLogStore, seconds: float) -> None:
         """Wait until something may have been appended, or so many seconds."""

@@ -7,13 +7,14 @@ import socket
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Container, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from runnable import defaults
-from runnable.exceptions import LeaseLostError
+from runnable.exceptions import LeaseLostError, RunNotFoundError
 from runnable.kinds import CONTROL_KINDS, EndStatus
 from runnable.proc import boot_id, process_start
 from runnable.runlog import RunLog, StepLog, fold
@@ -288,9 +289,39 @@ class BaseRunLogStore(ABC, BaseModel):
         """
         return self.append(batch)
 
-    def wait(self, seconds: float) -> None:
-        """Return when something may have been appended by another process, or after that time."""
+    def wait(self, seconds: float, since: int | None = None) -> int:
+        """Return when something may have been appended by another process, or after that time.
+
+        It is a hint: whoever waits reads again after it.
+
+        Args:
+            seconds: Wait no longer than that; 0 only asks for a number.
+            since: The number that an earlier call gave, before the journal was read: what was
+                appended since then ends the wait at once. Without it only what comes from now on.
+
+        Returns:
+            The number to hand to the next call.
+        """
         time.sleep(seconds)
+        return 0
+
+    def wishes(self, run_ids: Collection[str]) -> Mapping[str, str]:
+        """Which of these runs somebody asked to cancel, and why.
+
+        The owner of live runs asks about twice a second for all of them at once; a store that
+        can tell with one query overrides it.
+
+        Args:
+            run_ids: Runs that this process holds; one that is gone is left out.
+
+        Raises:
+            StoreError: If the store fails.
+        """
+        found: dict[str, str] = {}
+        for run_id in run_ids:
+            with suppress(RunNotFoundError):
+                found[run_id] = self.lease(run_id, Owner.current(), "look").cancel
+        return {run_id: reason for run_id, reason in found.items() if reason}
 
     def get_run_log_by_id(self, run_id: str) -> RunLog:
         """The run log: the fold of the journal, and whether an owner is alive.

@@ -172,7 +172,7 @@ def page(
     return runs, key
 
 
-def _is_descending(keys: list[int]) -> bool:
+def _is_descending(keys: list[Any]) -> bool:
     """Whether no key is damaged so that a page would come again, or runs be passed over."""
     return all(later > earlier for later, earlier in pairwise(keys))
 
