@@ -12,8 +12,8 @@ from benchmarks.expecting import expect
 from benchmarks.measuring import Budget, Figure, Place, in_turn, plain
 from runnable.clock import Clock
 from runnable.config import load_services
-from runnable.journal import Journal, Writer, opening_record
-from runnable.records import Record, pack
+from runnable.journal import Journal, Writer
+from runnable.records import Record, control_record, pack
 from runnable.store import BaseRunLogStore, Owner, RunRecord
 
 CASE: Final = "journal"
@@ -89,7 +89,7 @@ async def _one_step(store: BaseRunLogStore) -> list[Record]:
 
 def _open(store: BaseRunLogStore, clock: Clock) -> Journal:
     run_id = clock.new_run_id()
-    first = opening_record(run_id, 1, clock.now(), "pipeline_started", b"", b"{}")
+    first = control_record(run_id, 1, clock.now(), "pipeline_started", b"", b"{}")
     run = RunRecord(run_id, "benchmark", "", clock.now() / MICRO, Owner.current())
     lease = store.create_run(run, first)
     return Journal(lease, Writer.of(store, clock), clock, lambda: None)

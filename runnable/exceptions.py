@@ -11,6 +11,7 @@ RunnableError
 │   ├── ConfigurationError              a configuration that cannot be read or means nothing
 │   │   └── PluginError                 a plug-in that is unknown or broken
 │   ├── NotebookFileError               a notebook that is not there, or that no kernel can run
+│   ├── TaskDocumentError               a worker was told what it cannot carry out
 │   ├── MissingParameterError           a step needs a value that nothing gives
 │   ├── MissingSecretError              a step names a secret that nobody has
 │   ├── SecretsError                    secrets that cannot be read
@@ -271,6 +272,14 @@ class NotebookFileError(InputError):
         self.notebook = notebook
         self.reason = reason
         super().__init__(f"The notebook {notebook!r} {reason}.{f' {advice}' if advice else ''}")
+
+
+class TaskDocumentError(InputError):
+    """A task document cannot be read, or asks for what there is not."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"The task document cannot be carried out: {reason.removesuffix('.')}.")
 
 
 class MissingParameterError(InputError):

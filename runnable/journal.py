@@ -8,16 +8,14 @@ import sys
 from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
-from pydantic_core import to_json
-
 from runnable import defaults
 from runnable.blocking import STORES, Call
-from runnable.clock import Clock, iso
+from runnable.clock import Clock
 from runnable.exceptions import LeaseLostError, StoreError
 from runnable.forking import left_to_the_parent
 from runnable.kinds import CHUNKS, END_STATUS
 from runnable.leases import KEEPER
-from runnable.records import Batch, Head, Plain, Record
+from runnable.records import Batch, Head, Plain, Record, between_type_and_time
 from runnable.store import Append, BaseRunLogStore, Lease
 
 if TYPE_CHECKING:
@@ -74,7 +72,7 @@ class Journal:
         self._writer = writer
         self._batch: Batch | None = None
         self._has_batches = False
-        self._before = _between_type_and_time(self.run_id)
+        self._before = between_type_and_time(self.run_id)
         writer.join(self)
         self._held = KEEPER.hold(writer.store, self.run_id, lease.epoch, self)
 
@@ -277,16 +275,6 @@ class Journal:
         if self.error is not None and not isinstance(self.error, LeaseLostError):
             KEEPER.orphan(self._held)
         KEEPER.drop(self._held)
-
-
-def opening_record(run_id: str, seq: int, at: int, kind: str, rest: bytes, values: bytes) -> Record:
-    """The record that opens a life of a run, made before there is a journal to append it to."""
-    parts = (kind.encode(), _between_type_and_time(run_id), iso(at), seq, rest)
-    return Record(seq, kind, b'{"type":"%b%b%b","seq":%d%b}' % parts, values)
-
-
-def _between_type_and_time(run_id: str) -> bytes:
-    return b'","run_id":%b,"timestamp":"' % to_json(run_id)
 
 
 class Writer:

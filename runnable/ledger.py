@@ -85,6 +85,10 @@ class Ledger:
         if put:
             self._at(after if failed else _around(path)).update(put)
 
+    def see(self, path: str, puts: Iterable[Put]) -> None:
+        """Take what a step at that path sees, as another process has found it out."""
+        self._at(_around(path)).update({put.file.name: put for put in puts})
+
     def close(self, path: str, *, in_turn: bool) -> None:
         """A composite has succeeded: what its branches have put is seen by the steps after it.
 

@@ -24,14 +24,13 @@ from runnable.exceptions import (
 )
 from runnable.graph import Graph, changes
 from runnable.identity import Gathering, gathering
-from runnable.journal import opening_record
 from runnable.kinds import CHUNKS, CONTROL_KINDS
 from runnable.leases import KEEPER
 from runnable.masking import Masker
 from runnable.names import check_label, check_run_id
 from runnable.parameters import Parameter, initial_parameters
 from runnable.processes import refuse_in_import_of_main
-from runnable.records import Record
+from runnable.records import Record, control_record
 from runnable.remaining import misfits
 from runnable.runlog import RunLog, fold
 from runnable.store import BaseRunLogStore, Lease, Owner, RunRecord
@@ -142,7 +141,7 @@ class Opening(NamedTuple):
         trace = "" if tracing is None else tracing.begin(run_id, tag, 1)
         identity = _identity(graph, trace, self._code(secrets))
         values = b'{"parameters":{%b},%b' % (b",".join(stored), identity[1:])
-        first = opening_record(
+        first = control_record(
             run_id, 1, now, "pipeline_started", _started(tag, graph, resumed=False, epoch=1), values
         )
         run = RunRecord(run_id, graph.name, tag, now / 1_000_000, Owner.current())
@@ -173,7 +172,7 @@ class Opening(NamedTuple):
         rest = _started(history.tag, graph, resumed=True, epoch=epoch)
         trace = "" if tracing is None else tracing.begin(run_id, history.tag, epoch, history.trace)
         identity = _identity(graph, trace, self._code(secrets))
-        first = opening_record(
+        first = control_record(
             run_id, found.seq + 1, clock.now(), "pipeline_started", rest, identity
         )
         lease = store.lease(run_id, Owner.current(), "take", epoch=epoch, first=first)

@@ -139,6 +139,32 @@ class Record(NamedTuple):
             yield parse_event(self.event)
 
 
+def control_record(
+    run_id: str, seq: int, at: int, kind: str, rest: bytes, values: bytes = b"null"
+) -> Record:
+    """The record of one event.
+
+    Args:
+        run_id: The run.
+        seq: Its number in the run.
+        at: Microseconds since the epoch.
+        kind: The event's type.
+        rest: The JSON of its fields after `seq`, each begun by a comma.
+        values: The JSON of what the engine alone must know.
+
+    Example:
+        >>> control_record("a-run", 7, 0, "pipeline_cancelled", b',"reason":"enough"').event
+        b'{"type":"pipeline_cancelled","run_id":"a-run","timestamp":"1970-01-01T00:00:00Z","seq":7,"reason":"enough"}'
+    """
+    parts = (kind.encode(), between_type_and_time(run_id), iso(at), seq, rest)
+    return Record(seq, kind, b'{"type":"%b%b%b","seq":%d%b}' % parts, values)
+
+
+def between_type_and_time(run_id: str) -> bytes:
+    """What stands in an event between its type and its time; the same for all of a run."""
+    return b'","run_id":%b,"timestamp":"' % to_json(run_id)
+
+
 class Head(NamedTuple):
     """What the chunks, or the log lines, of one attempt have in common."""
 
