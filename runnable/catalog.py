@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar, cast
 
@@ -128,6 +128,60 @@ class BaseCatalog(ABC, BaseModel):
         Raises:
             CatalogError: If that cannot be done.
         """
+
+    def claim(self, run_id: str, sha256: str) -> None:
+        """Note that a run refers to a content, before that is looked for or put.
+
+        A content is kept as long as a run refers to it. A catalog that does not override this and
+        `delete_run` keeps every content for ever.
+
+        Args:
+            run_id: The run.
+            sha256: Of the content.
+
+        Raises:
+            CatalogError: If that cannot be noted.
+        """
+
+    def begin_deletion(self, run_id: str, store: str) -> None:
+        """Note that a run is being deleted, so that it can be gone on with if this process dies.
+
+        Args:
+            run_id: The run.
+            store: Where its journal is, as that store names itself.
+
+        Raises:
+            CatalogError: If that cannot be noted.
+        """
+
+    def call_off_deletion(self, run_id: str) -> None:
+        """The run is not deleted after all.
+
+        Raises:
+            CatalogError: If that cannot be noted.
+        """
+
+    def deletions(self) -> Mapping[str, str]:
+        """The runs whose deletion has begun and not ended → the store of each.
+
+        Raises:
+            CatalogError: If they cannot be found out.
+        """
+        return {}
+
+    def delete_run(self, run_id: str) -> None:
+        """Remove what shows the run's files, and each content that no other run refers to.
+
+        Interrupted, it can be done again; after that the run's deletion has ended.
+
+        Raises:
+            CatalogError: If something cannot be removed.
+        """
+
+    @property
+    def deletes_runs(self) -> bool:
+        """Whether it removes the files of a run that is deleted."""
+        return type(self).delete_run is not BaseCatalog.delete_run
 
     def checked_blob(self, sha256: str, whose: str) -> Iterator[bytes]:
         """`get_blob`, and an error at its end if it is not what was put.

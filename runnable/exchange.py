@@ -210,12 +210,14 @@ class Exchange:
     def _keep(self, name: str, data: bytes) -> None:
         self._check_name(name)
         sha256 = hashlib.sha256(data).hexdigest()
+        self._claim(sha256)
         if not self._service.has_blob(sha256, len(data)):
             self._service.put_blob(sha256, len(data), iter([data]))
         self._made.append(DataCatalog(name, sha256, len(data), "put"))
 
     def _adopt(self, put: Sequence[DataCatalog]) -> None:
         for one in put:
+            self._claim(one.sha256)
             if not (one.is_kept and self._service.has_blob(one.sha256, one.size)):
                 raise CatalogError(
                     f"The file {one.name!r}", "is not kept any more", "Run its step again"
@@ -223,6 +225,10 @@ class Exchange:
         self._service.lay_out(self._scope.run.run_id, self._scope.path, put)
         self._made += put
         self._files += put
+
+    def _claim(self, sha256: str) -> None:
+        """The run refers to that content from now on, so that no other's deletion takes it away."""
+        self._service.claim(self._scope.run.run_id, sha256)
 
     def _to_put(self, folder: Folder, *, failed: bool) -> Iterable[str]:
         names: dict[str, None] = {}
@@ -244,6 +250,8 @@ class Exchange:
         with _opened(name, folder) as file:
             before = file.facts()
             sha256, size = self._hashed(file, folder)
+            if keeps:
+                self._claim(sha256)
             if keeps and not self._service.has_blob(sha256, size):
 
                 def again() -> Iterator[bytes]:

@@ -14,6 +14,7 @@ from runnable.defaults import KIB, MIB
 from runnable.exceptions import CatalogError
 from runnable.steplog import DataCatalog
 
+TURNS: Final = 25
 MISSING: Final = hashlib.sha256(b"there is no such file").hexdigest()
 
 
@@ -28,6 +29,15 @@ def keep(catalog: BaseCatalog, content: bytes) -> str:
 def kept(catalog: BaseCatalog, name: str) -> bytes:
     """What is kept under a name."""
     return b"".join(catalog.get_blob(name))
+
+
+def keep_for(catalog: BaseCatalog, run_id: str, content: bytes) -> str:
+    """Keep a content for a run, as a step that puts a file does."""
+    name = hashlib.sha256(content).hexdigest()
+    catalog.claim(run_id, name)
+    if not catalog.has_blob(name, len(content)):
+        keep(catalog, content)
+    return name
 
 
 class CatalogSuite:
@@ -124,3 +134,56 @@ class CatalogSuite:
         catalog.put_blob(wrong, 5, iter([b"wrong"]))
         with pytest.raises(CatalogError, match="of the file 'a' is not what was put"):
             list(catalog.checked_blob(wrong, "the file 'a'"))
+
+    def test_a_content_goes_with_the_last_run_that_refers_to_it(self, catalog: BaseCatalog) -> None:
+        shared, own = keep_for(catalog, "one", b"shared"), keep_for(catalog, "one", b"own")
+        keep_for(catalog, "two", b"shared")
+        catalog.delete_run("one")
+        assert kept(catalog, shared) == b"shared"
+        assert catalog.has_blob(own, 3) is not catalog.deletes_runs
+        catalog.delete_run("two")
+        assert catalog.has_blob(shared, 6) is not catalog.deletes_runs
+
+    def test_a_run_that_has_put_nothing_is_deleted_and_one_is_deleted_again(
+        self, catalog: BaseCatalog
+    ) -> None:
+        for run_id in ("one", "one", "two"):
+            catalog.delete_run(run_id)
+        assert catalog.deletions() == {}
+
+    def test_a_deleted_run_may_put_again(self, catalog: BaseCatalog) -> None:
+        for _ in range(2):
+            assert kept(catalog, keep_for(catalog, "one", b"again")) == b"again"
+            catalog.delete_run("one")
+
+    def test_a_deletion_is_noted_until_it_has_ended(self, catalog: BaseCatalog) -> None:
+        keep_for(catalog, "one", b"of one")
+        keep_for(catalog, "two", b"of two")
+        if catalog.deletes_runs:
+            catalog.begin_deletion("one", "a store")
+            catalog.begin_deletion("two", "another/store: ä")
+            assert catalog.deletions() == {"one": "a store", "two": "another/store: ä"}
+            catalog.call_off_deletion("two")
+            assert catalog.deletions() == {"one": "a store"}
+        catalog.delete_run("one")
+        assert catalog.deletions() == {}
+
+    def test_runs_that_come_and_go_at_once_never_take_a_content_from_each_other(
+        self, catalog: BaseCatalog
+    ) -> None:
+        wrong = list[Exception]()
+
+        def live(name: str) -> None:
+            for _ in range(TURNS):
+                try:
+                    assert kept(catalog, keep_for(catalog, name, b"shared")) == b"shared"
+                    catalog.delete_run(name)
+                except Exception as error:
+                    wrong.append(error)
+
+        threads = [threading.Thread(target=live, args=[f"run-{n}"]) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        assert "\n".join(map(repr, wrong)) == ""

@@ -6,18 +6,35 @@ import errno
 import fcntl
 import hashlib
 import os
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import ClassVar, Final
 
 from runnable.catalog import BaseCatalog
 from runnable.exceptions import CatalogError
+from runnable.extensions.catalog.folders import (
+    locked,
+    names_in,
+    note,
+    remove_empty,
+    remove_tree,
+    rename,
+    unlink,
+)
 from runnable.files import Folder, half_made, refused, short_name
 from runnable.steplog import DataCatalog
 
 OBJECTS: Final = ".objects"
 """Where the contents lie; no run can have that name."""
+CLAIMS: Final = ".claims"
+"""Content → the runs that refer to it, each a file of no bytes."""
+CLAIMED: Final = ".claimed"
+"""Run → the contents that it refers to, in the same way."""
+DELETED: Final = ".deleted"
+"""The runs that are being deleted."""
+TRASH: Final = ".trash"
+"""Contents of which it is being found out whether a run refers to them."""
 PRIVATE: Final = 0o700
 _CLONE: Final = 0x40049409
 """The `FICLONE` of `ioctl`: a copy that shares what it holds until one of the two is written."""
@@ -64,15 +81,17 @@ class FileSystemCatalog(BaseCatalog):
 
     def get_blob(self, sha256: str) -> Iterator[bytes]:
         """What is kept under that name."""
-        try:
-            with self._open() as folder, folder.file(_object(sha256), linked=True) as file:
+        # It may be aside, or be put back meanwhile, while it is found out who refers to it.
+        for name in (_object(sha256), f"{TRASH}/{sha256}", _object(sha256)):
+            with suppress(FileNotFoundError), self._open() as folder, ExitStack() as stack:
+                file = stack.enter_context(folder.file(name, linked=True))
                 yield from file.pieces()
-        except FileNotFoundError:
-            raise CatalogError(
-                f"The catalog in {str(self.catalog_location)!r}",
-                f"has no file of the sha-256 {sha256}",
-                "Run the step that puts it again",
-            ) from None
+                return
+        raise CatalogError(
+            f"The catalog in {str(self.catalog_location)!r}",
+            f"has no file of the sha-256 {sha256}",
+            "Run the step that puts it again",
+        )
 
     def lay_out(self, run_id: str, path: str, files: Sequence[DataCatalog]) -> None:
         """Show them as `<run id>/<step path>/<name>`."""
@@ -84,6 +103,65 @@ class FileSystemCatalog(BaseCatalog):
                 except OSError as error:
                     what = f"The file {name!r} in {str(self.catalog_location)!r}"
                     raise refused(what, "cannot be written", error, folder.descriptor) from error
+
+    def claim(self, run_id: str, sha256: str) -> None:
+        """Note it on the disk, for the content and for the run."""
+        with self._open(make=True) as folder:
+            # First for the run: what is noted only there is found when the run is deleted.
+            for name in (f"{CLAIMED}/{run_id}/{sha256}", _claim(sha256, run_id)):
+                note(folder, name)
+
+    def begin_deletion(self, run_id: str, store: str) -> None:
+        """Note it on the disk, if there are files of it."""
+        with suppress(FileNotFoundError), self._open() as folder:
+            folder.replace(f"{DELETED}/{run_id}", [store.encode()], mode=0o600, folders=PRIVATE)
+
+    def call_off_deletion(self, run_id: str) -> None:
+        """Take the note away."""
+        with suppress(FileNotFoundError), self._open() as folder:
+            unlink(folder, f"{DELETED}/{run_id}")
+
+    def deletions(self) -> Mapping[str, str]:
+        """What is noted on the disk."""
+        found: dict[str, str] = {}
+        with suppress(FileNotFoundError), self._open() as folder:
+            for run_id in names_in(folder, DELETED):
+                with suppress(FileNotFoundError), folder.file(f"{DELETED}/{run_id}") as file:
+                    found[run_id] = b"".join(file.pieces()).decode()
+        return found
+
+    def delete_run(self, run_id: str) -> None:
+        """Remove its folder, and the contents that only it refers to."""
+        with suppress(FileNotFoundError), self._open() as folder:
+            with locked(folder, f"{TRASH}/.lock"):  # what lies there was left by one that died
+                for sha256 in names_in(folder, TRASH):
+                    if not sha256.startswith("."):
+                        self._settle(folder, sha256)
+            for sha256 in names_in(folder, f"{CLAIMED}/{run_id}"):
+                unlink(folder, _claim(sha256, run_id))
+                with locked(folder, f"{TRASH}/.lock"):
+                    self._settle(folder, sha256)
+                unlink(folder, f"{CLAIMED}/{run_id}/{sha256}")
+            remove_tree(folder, run_id)
+            remove_tree(folder, f"{CLAIMED}/{run_id}")
+            unlink(folder, f"{DELETED}/{run_id}")
+
+    def _settle(self, folder: Folder, sha256: str) -> None:
+        """Remove a content to which no run refers.
+
+        It is put aside before the claims are looked at for the last time: a run that claims it
+        meanwhile either has its claim seen, and the content is put back, or misses the content,
+        and puts it.
+        """
+        kept, aside = _object(sha256), f"{TRASH}/{sha256}"
+        claims = _claim(sha256, "")
+        if not names_in(folder, claims):
+            rename(folder, kept, aside)
+        if names_in(folder, claims):
+            rename(folder, aside, kept)
+        else:
+            unlink(folder, aside)
+            remove_empty(folder, claims)
 
     @contextmanager
     def _open(self, *, make: bool = False) -> Generator[Folder]:
@@ -130,6 +208,10 @@ def _made(path: Path) -> bool:
 
 def _object(sha256: str) -> str:
     return f"{OBJECTS}/{sha256[:2]}/{sha256[2:]}"
+
+
+def _claim(sha256: str, run_id: str) -> str:
+    return f"{CLAIMS}/{sha256[:2]}/{sha256[2:]}/{run_id}".rstrip("/")
 
 
 def _show(folder: Folder, kept: str, name: str) -> None:

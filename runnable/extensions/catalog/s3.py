@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from datetime import timedelta
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from typing import TYPE_CHECKING, Annotated, ClassVar, Final
+from itertools import chain
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, cast
 
 from obstore import get, head, put
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
@@ -20,12 +22,17 @@ from runnable.files import short_name
 from runnable.steplog import DataCatalog
 
 if TYPE_CHECKING:
+    from obstore import GetResult
     from obstore.store import S3Config
 
 PART: Final = 8 * MIB
 """Bytes of one part of an upload; a file that is no larger is sent at once."""
 PARTS_AT_ONCE: Final = 2
 READ: Final = MIB
+LOOKS: Final = 5
+"""How often a content is looked for before there is none."""
+LEFT: Final = timedelta(days=1)
+"""A content that has been aside for so long was left there by a process that died."""
 
 
 class S3Catalog(BaseCatalog):
@@ -105,17 +112,31 @@ class S3Catalog(BaseCatalog):
 
     def get_blob(self, sha256: str) -> Iterator[bytes]:
         """The object of that name, piece by piece."""
-        try:
-            for piece in get(self._store, self._object(sha256)).stream(min_chunk_size=READ):
-                yield bytes(piece)
-        except FileNotFoundError as error:
-            if "NoSuchBucket" in str(error):
+        kept = self._object(sha256)
+        # It may be aside, or be put back meanwhile, while it is found out who refers to it.
+        for key in chain.from_iterable(
+            chain([kept], self._keys(f"trash/{sha256}.")) for _ in range(LOOKS)
+        ):
+            try:
+                found = get(self._store, key)
+            except FileNotFoundError as error:
+                if "NoSuchBucket" in str(error):
+                    raise self._failure(error) from error
+                continue
+            except (BaseError, OSError) as error:
                 raise self._failure(error) from error
-            raise CatalogError(
-                f"The catalog {self.where}",
-                f"has no file of the sha-256 {sha256}",
-                "Run the step that puts it again",
-            ) from None
+            yield from self._pieces(found)
+            return
+        raise CatalogError(
+            f"The catalog {self.where}",
+            f"has no file of the sha-256 {sha256}",
+            "Run the step that puts it again",
+        )
+
+    def _pieces(self, found: GetResult) -> Iterator[bytes]:
+        try:
+            for piece in found.stream(min_chunk_size=READ):
+                yield bytes(piece)
         except (BaseError, OSError) as error:
             raise self._failure(error) from error
 
@@ -131,6 +152,93 @@ class S3Catalog(BaseCatalog):
             for file in files
         ]
         self._send(self._key(f"runs/{run_id}/{short_name(path)}.json"), to_json(listed, indent=2))
+
+    def claim(self, run_id: str, sha256: str) -> None:
+        """Note it as two objects without content: for the run, and for the content."""
+        for key in (f"claimed/{run_id}/{sha256}", f"claims/{sha256}/{run_id}"):
+            self._send(self._key(key), b"")
+
+    def begin_deletion(self, run_id: str, store: str) -> None:
+        """Note it as an object."""
+        self._send(self._key(f"deleted/{run_id}"), store.encode())
+
+    def call_off_deletion(self, run_id: str) -> None:
+        """Remove that object."""
+        self._remove(self._key(f"deleted/{run_id}"))
+
+    def deletions(self) -> Mapping[str, str]:
+        """What is noted so."""
+        found: dict[str, str] = {}
+        for key in self._keys("deleted/"):
+            try:
+                found[key.rpartition("/")[2]] = bytes(get(self._store, key).bytes()).decode()
+            except FileNotFoundError:
+                continue  # it has ended meanwhile
+            except (BaseError, OSError) as error:
+                raise self._failure(error) from error
+        return found
+
+    def delete_run(self, run_id: str) -> None:
+        """Remove the lists of what it has put, and the contents that only it refers to."""
+        for key in self._keys("trash/", older_than=LEFT):
+            self._put_back(key, key.rpartition("/")[2].partition(".")[0])
+        for key in self._keys(f"claimed/{run_id}/"):
+            sha256 = key.rpartition("/")[2]
+            self._remove(self._key(f"claims/{sha256}/{run_id}"))
+            self._settle(sha256)
+            self._remove(key)
+        for key in self._keys(f"runs/{run_id}/"):
+            self._remove(key)
+        self._remove(self._key(f"deleted/{run_id}"))
+
+    def _settle(self, sha256: str) -> None:
+        """Remove a content to which no run refers.
+
+        It is put aside before the claims are looked at for the last time: a run that claims it
+        meanwhile either has its claim seen, and the content is put back, or misses the content,
+        and puts it. Whoever else removes it at the same time has a copy aside of their own.
+        """
+        if not self._keys(f"claims/{sha256}/"):
+            aside = self._key(f"trash/{sha256}.{secrets.token_hex(8)}")
+            if self._copy(self._object(sha256), aside):
+                self._remove(self._object(sha256))
+                self._put_back(aside, sha256)
+
+    def _put_back(self, aside: str, sha256: str) -> None:
+        """Put a content back if a run refers to it; then it is aside no more."""
+        if self._keys(f"claims/{sha256}/"):
+            self._copy(aside, self._object(sha256))
+        self._remove(aside)
+
+    def _keys(self, start: str, older_than: timedelta = timedelta(0)) -> list[str]:
+        """The keys that begin so, of objects of that age."""
+        latest = datetime.now(UTC) - older_than if older_than else datetime.max.replace(tzinfo=UTC)
+        try:
+            listed = cast("Any", self._store).list(self._key(start), chunk_size=1_000)
+            return [
+                one["path"] for page in listed for one in page if one["last_modified"] <= latest
+            ]
+        except (BaseError, OSError) as error:
+            raise self._failure(error) from error
+
+    def _copy(self, key: str, to: str) -> bool:
+        """Copy an object, on the server; whether it was there."""
+        try:
+            self._store.copy(key, to)
+        except FileNotFoundError:
+            return False
+        except (BaseError, OSError) as error:
+            raise self._failure(error) from error
+        return True
+
+    def _remove(self, key: str) -> None:
+        """Have no object there."""
+        try:
+            self._store.delete(key)
+        except FileNotFoundError:
+            pass
+        except (BaseError, OSError) as error:
+            raise self._failure(error) from error
 
     def _send(self, key: str, content: bytes) -> None:
         try:

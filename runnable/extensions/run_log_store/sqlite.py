@@ -217,24 +217,33 @@ class SQLiteRunLogStore(BaseRunLogStore):
     def delete_run(self, run_id: str) -> None:
         """Remove the run, its journal and its blobs; see the base class."""
 
-        def delete(connection: Connection) -> int:
+        def delete(connection: Connection) -> list[int]:
             key, run = self._find(connection, run_id)
             if run.is_live():
                 raise RunHeldError(run_id, str(run.holder()))
-            connection.execute("DELETE FROM runs WHERE key=?", (key,))
+            sqlite_runs.bury(connection, key, run)
             connection.execute("DELETE FROM journal WHERE run=?", (key,))
             connection.execute("DELETE FROM blobs WHERE run_id=?", (run_id,))
             connection.execute("DELETE FROM notes WHERE run_id=?", (run_id,))
-            return key
+            return sqlite_runs.buried(connection)
+
+        # Those of an earlier deletion that was interrupted are among them.
+        for key in self.database.transact(delete):
+            self._delete_rest(key)
+
+    def _delete_rest(self, key: int) -> None:
+        """Delete the chunks of a run that is deleted, and then what tells that there are any."""
 
         def delete_chunks(connection: Connection) -> bool:
             connection.execute(
                 "DELETE FROM chunks WHERE rowid IN (SELECT rowid FROM chunks WHERE run=? LIMIT ?)",
                 (key, DELETE_ROWS),
             )
-            return connection.changes() == DELETE_ROWS
+            left = connection.changes() == DELETE_ROWS
+            if not left:
+                connection.execute("DELETE FROM runs WHERE key=?", (key,))
+            return left
 
-        key = self.database.transact(delete)
         while self.database.transact(delete_chunks):
             pass
 

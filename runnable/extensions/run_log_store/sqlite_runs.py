@@ -100,7 +100,12 @@ COLUMNS: Final = tuple(field.name for field in fields(Run))
 _values: Final = attrgetter(*COLUMNS)
 _NAMES: Final = ",".join(COLUMNS)
 _SELECT: Final = f"SELECT key,crc,{_NAMES} FROM runs"
-_WANTED: Final = "(:ended IS NULL OR ended=:ended) AND (:tag IS NULL OR tag=:tag)"
+_BURIED: Final = "~"
+"""Begins the id of a run that is deleted and whose chunks are not; no run can have it, and all ids
+sort before it."""
+_WANTED: Final = (
+    f"run_id<'{_BURIED}' AND (:ended IS NULL OR ended=:ended) AND (:tag IS NULL OR tag=:tag)"
+)
 _ALL: Final = f"{_SELECT} WHERE {_WANTED}"
 _PAGE: Final = f"{_SELECT} WHERE key<:before AND {_WANTED} ORDER BY key DESC LIMIT :limit"
 _ONE: Final = f"{_SELECT} WHERE key=:key AND {_WANTED}"
@@ -136,6 +141,18 @@ def insert(connection: Connection, run: Run) -> int:
 def update(connection: Connection, key: int, run: Run) -> None:
     """Write a row again."""
     connection.execute(_UPDATE, (*_values(run), run.checksum(), key))
+
+
+def bury(connection: Connection, key: int, run: Run) -> None:
+    """Have a run be found and listed no more, while its chunks are deleted."""
+    run.run_id = f"{_BURIED}{key}"
+    update(connection, key, run)
+
+
+def buried(connection: Connection) -> list[int]:
+    """The keys of such runs."""
+    found = connection.execute("SELECT key FROM runs WHERE run_id>=?", (_BURIED,))
+    return [key for (key,) in found]
 
 
 def page(
