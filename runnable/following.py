@@ -6,11 +6,13 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
+from functools import partial
 from typing import Final
 
-from runnable.blocking import STORES, Call, in_store_thread
+from runnable.blocking import in_store_thread
 from runnable.defaults import KIB
 from runnable.exceptions import RunInterruptedError
+from runnable.hints import HINTS, Hint
 from runnable.leases import KEEPER
 from runnable.records import Record, after
 from runnable.store import BaseRunLogStore, Lease, Owner
@@ -22,10 +24,6 @@ PAGE_BYTES: Final = 16 * KIB
 FRESH: Final = 64
 FRESH_BYTES: Final = 16 * KIB
 """Appends of a live run, and bytes, that wait for one follower; past that it reads the store."""
-LOOK_SECONDS: Final = 0.05
-"""How long to wait for another process's run before its journal is looked at again."""
-INTERRUPTED_LOOK_SECONDS: Final = 0.5
-"""The same for a run that nobody holds, and that a resume may go on with."""
 
 
 async def follow_records(
@@ -73,27 +71,21 @@ async def follow_pages(
         watch = _Watch(store, run_id)
         try:
             while True:
-                page = watch.take(seq)
+                lease, page = None, watch.take(seq)
                 if page is None:
-                    page = await in_store_thread(_page, store, run_id, seq)
+                    lease, page = await watch.read(seq)
                 if page:
                     seq = page[-1].last
                     yield page
                     given = clock()
                     continue
-                is_live = watch.is_on
-                if not is_live:
-                    lease = await in_store_thread(_look, store, run_id)
-                    if lease.seq > seq:
-                        continue
-                    if _is_over(lease, wait=wait):
-                        return
-                    is_live = lease.live
+                if lease is not None and lease.seq <= seq and _is_over(lease, wait=wait):
+                    return
                 if idle is not None and clock() - given >= idle:
                     yield []
                     given = clock()
                 left = None if idle is None else max(0.0, given + idle - clock())
-                if not await watch.changed(left, is_live=is_live):
+                if not await watch.changed(left):
                     break
         finally:
             watch.close()
@@ -107,6 +99,12 @@ def _is_over(lease: Lease, *, wait: bool) -> bool:
     if not wait:
         raise RunInterruptedError(lease.run_id)
     return False
+
+
+def _rest(store: BaseRunLogStore, run_id: str, seq: int) -> tuple[Lease, list[Record]]:
+    """How the lease stands, and the next records if it says that there are any."""
+    lease = store.lease(run_id, Owner.current(), "look")
+    return lease, _page(store, run_id, seq) if lease.seq > seq else []
 
 
 def _page(store: BaseRunLogStore, run_id: str, seq: int) -> list[Record]:
@@ -137,6 +135,8 @@ class _Watch:
         self._fresh: deque[Sequence[Record]] = deque()
         self._fresh_bytes: int = 0
         self._is_behind, self._is_woken, self._is_gone = True, False, False
+        self._hint: Hint | None = None
+        self._number = 0
         self._held = KEEPER.find(run_id, store)
         if self._held is not None and not KEEPER.watch(self._held, self._tell):
             self._held = None
@@ -178,16 +178,31 @@ class _Watch:
         # What the store gave last may have ended before what was handed over since.
         return None if fresh and fresh[0].seq != seq + 1 else fresh
 
-    async def changed(self, seconds: float | None, *, is_live: bool) -> bool:
-        """Wait; False when whoever runs it here has closed it, so that it must be found anew.
+    async def read(self, seq: int) -> tuple[Lease | None, list[Record]]:
+        """What the store has after that seq; of a run that is not here also how its lease stands.
+
+        Where nothing is new, the lease is all that is looked at.
+        """
+        if self.is_on:
+            return None, await in_store_thread(_page, self._store, self._run_id, seq)
+        ask = partial(_rest, self._store, self._run_id, seq)
+        hint = self._hint
+        if hint is None:
+            return await in_store_thread(ask)
+        self._number = hint.number
+        return await hint.ask(self._number, (self._store.where, self._run_id, seq), ask)
+
+    async def changed(self, seconds: float | None) -> bool:
+        """Wait; False when whoever runs it has changed, so that it must be found anew.
 
         Args:
             seconds: Wait no longer than that; None for as long as it takes.
-            is_live: Whether somebody holds the run.
         """
         if self._held is None:
-            pause = LOOK_SECONDS if is_live else INTERRUPTED_LOOK_SECONDS
-            await _LOOKS.wait(self._store, pause)
+            if self._hint is None:
+                self._hint = HINTS.join(self._store)
+                return True  # what came before this is read again, now with a number to wait with
+            await self._hint.changed(self._number, seconds)
             return KEEPER.find(self._run_id, self._store) is None
         if not self._is_gone:
             with suppress(TimeoutError):
@@ -199,32 +214,8 @@ class _Watch:
         """Wait no more."""
         if self._held is not None:
             KEEPER.unwatch(self._held, self._tell)
+        if self._hint is not None:
+            HINTS.leave(self._hint, self._loop)
 
-
-class _Looks:
-    """The waits for other processes' appends: one a loop, a store and a pause, for all readers."""
-
-    def __init__(self) -> None:
-        self._under_way: dict[tuple[asyncio.AbstractEventLoop, str, float], Call[int]] = {}
-
-    async def wait(self, store: BaseRunLogStore, seconds: float) -> None:
-        """Wait until something may have been appended, or so many seconds."""
-        key = asyncio.get_running_loop(), store.where, seconds
-        look = self._under_way.get(key)
-        if look is None or look.over.done():
-            for loop, where, pause in [*self._under_way]:
-                if loop.is_closed():
-                    del self._under_way[loop, where, pause]
-            look = self._under_way[key] = STORES.call(lambda: store.wait(seconds))
-            look.over.add_done_callback(lambda _: self._under_way.pop(key, None))
-        await asyncio.wait([look.over])
-
-
-_LOOKS: Final = _Looks()
 
 __all__ = ["follow_pages", "follow_records"]
-
-
-def _look(store: BaseRunLogStore, run_id: str) -> Lease:
-    # Who this process is, is found out in files: not on the loop.
-    return store.lease(run_id, Owner.current(), "look")
