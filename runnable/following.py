@@ -6,21 +6,16 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
-from functools import partial
 from typing import Final
 
 from runnable.blocking import in_store_thread
 from runnable.defaults import KIB
 from runnable.exceptions import RunInterruptedError
-from runnable.hints import HINTS, Hint
+from runnable.feeds import FEEDS, Feed, look, page_of, size_of
 from runnable.leases import KEEPER
 from runnable.records import Record, after
-from runnable.store import BaseRunLogStore, Lease, Owner
+from runnable.store import BaseRunLogStore, Lease
 
-PAGE: Final = 256
-"""Records that are read at once; a batch of chunks counts as one."""
-PAGE_BYTES: Final = 16 * KIB
-"""How much of them, and the record that passes it: what a follower that is held up holds."""
 FRESH: Final = 64
 FRESH_BYTES: Final = 16 * KIB
 """Appends of a live run, and bytes, that wait for one follower; past that it reads the store."""
@@ -71,21 +66,22 @@ async def follow_pages(
         watch = _Watch(store, run_id)
         try:
             while True:
-                lease, page = None, watch.take(seq)
+                page = watch.take(seq)
                 if page is None:
-                    lease, page = await watch.read(seq)
+                    page = await watch.read(seq)
                 if page:
                     seq = page[-1].last
                     yield page
                     given = clock()
                     continue
+                lease = await watch.lease(seq)
                 if lease is not None and lease.seq <= seq and _is_over(lease, wait=wait):
                     return
                 if idle is not None and clock() - given >= idle:
                     yield []
                     given = clock()
                 left = None if idle is None else max(0.0, given + idle - clock())
-                if not await watch.changed(left):
+                if not await watch.changed(lease, left):
                     break
         finally:
             watch.close()
@@ -101,32 +97,10 @@ def _is_over(lease: Lease, *, wait: bool) -> bool:
     return False
 
 
-def _rest(store: BaseRunLogStore, run_id: str, seq: int) -> tuple[Lease, list[Record]]:
-    """How the lease stands, and the next records if it says that there are any."""
-    lease = store.lease(run_id, Owner.current(), "look")
-    return lease, _page(store, run_id, seq) if lease.seq > seq else []
-
-
-def _page(store: BaseRunLogStore, run_id: str, seq: int) -> list[Record]:
-    """The next records; at least one, if there is one."""
-    page: list[Record] = []
-    size = 0
-    for record in after(store.read(run_id, after=seq), seq):
-        page.append(record)
-        size += _size(record)
-        if size > PAGE_BYTES or len(page) == PAGE:
-            break
-    return page
-
-
-def _size(record: Record) -> int:
-    return len(record.event) + len(record.values)
-
-
 class _Watch:
-    """What is appended to a run: handed over by its journal here, or to be looked for.
+    """What is appended to a run: handed over by its journal here, or by who reads another's.
 
-    A follower that falls behind reads the store again: the journal waits for nobody.
+    A follower that falls behind reads the store again: nobody waits for it.
     """
 
     def __init__(self, store: BaseRunLogStore, run_id: str) -> None:
@@ -135,20 +109,19 @@ class _Watch:
         self._fresh: deque[Sequence[Record]] = deque()
         self._fresh_bytes: int = 0
         self._is_behind, self._is_woken, self._is_gone = True, False, False
-        self._hint: Hint | None = None
-        self._number = 0
+        self._feed: Feed | None = None
         self._held = KEEPER.find(run_id, store)
-        if self._held is not None and not KEEPER.watch(self._held, self._tell):
+        if self._held is not None and not KEEPER.watch(self._held, self.hear):
             self._held = None
 
     @property
-    def is_on(self) -> bool:
-        """Whether the run's journal is here, and hands over what is appended."""
-        return self._held is not None and not self._is_gone
+    def _is_on(self) -> bool:
+        """Whether what is appended is handed over."""
+        return not self._is_gone and (self._held is not None or self._feed is not None)
 
-    def _tell(self, records: Sequence[Record]) -> None:
-        """Called by the journal, on its own thread."""
-        size = sum([_size(record) for record in records])
+    def hear(self, records: Sequence[Record]) -> None:
+        """Called with what was appended, from any thread; with nothing when no more comes."""
+        size = sum([size_of(record) for record in records])
         if not records:
             self._is_gone = True
         elif not self._fresh or (
@@ -158,6 +131,14 @@ class _Watch:
             self._fresh_bytes += size
         else:
             self._is_behind = True
+        self._wake()
+
+    def look_again(self) -> None:
+        """Called, from any thread, when the store must be read, or the lease looked at."""
+        self._is_behind = True
+        self._wake()
+
+    def _wake(self) -> None:
         if not self._is_woken and not self._loop.is_closed():
             self._is_woken = True
             self._loop.call_soon_threadsafe(self._changed.set)
@@ -167,7 +148,7 @@ class _Watch:
         self._is_woken = False  # before the first is taken: what comes later wakes anew
         self._changed.clear()
         self._fresh_bytes = 0
-        if not self.is_on or self._is_behind:
+        if not self._is_on or self._is_behind:
             self._fresh.clear()
             self._is_behind = False
             return None
@@ -178,32 +159,34 @@ class _Watch:
         # What the store gave last may have ended before what was handed over since.
         return None if fresh and fresh[0].seq != seq + 1 else fresh
 
-    async def read(self, seq: int) -> tuple[Lease | None, list[Record]]:
-        """What the store has after that seq; of a run that is not here also how its lease stands.
+    async def read(self, seq: int) -> list[Record]:
+        """What the store has after that seq, a page of it; until there is none it must be read."""
+        page = await in_store_thread(page_of, self._store, self._run_id, seq)
+        self._is_behind = self._is_behind or bool(page)
+        return page
 
-        Where nothing is new, the lease is all that is looked at.
-        """
-        if self.is_on:
-            return None, await in_store_thread(_page, self._store, self._run_id, seq)
-        ask = partial(_rest, self._store, self._run_id, seq)
-        hint = self._hint
-        if hint is None:
-            return await in_store_thread(ask)
-        self._number = hint.number
-        return await hint.ask(self._number, (self._store.where, self._run_id, seq), ask)
+    async def lease(self, seq: int) -> Lease | None:
+        """How the lease stands, all being read up to that seq; None while the run is here."""
+        if self._feed is not None:
+            seen = self._feed.lease
+            if seen.live or seen.seq >= seq:
+                return seen
+            # Seen before what was read since, unless the follower asked for what is to come.
+        elif self._held is not None and not self._is_gone:
+            return None
+        return await in_store_thread(look, self._store, self._run_id)
 
-    async def changed(self, seconds: float | None) -> bool:
+    async def changed(self, lease: Lease | None, seconds: float | None) -> bool:
         """Wait; False when whoever runs it has changed, so that it must be found anew.
 
         Args:
+            lease: What `lease` gave.
             seconds: Wait no longer than that; None for as long as it takes.
         """
-        if self._held is None:
-            if self._hint is None:
-                self._hint = HINTS.join(self._store)
-                return True  # what came before this is read again, now with a number to wait with
-            await self._hint.changed(self._number, seconds)
-            return KEEPER.find(self._run_id, self._store) is None
+        if lease is not None and self._held is None and self._feed is None:
+            self._feed = FEEDS.join(self._store, lease, self)
+            self._is_behind = True
+            return True  # what came before this is read again: from now on all is handed over
         if not self._is_gone:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
@@ -213,9 +196,9 @@ class _Watch:
     def close(self) -> None:
         """Wait no more."""
         if self._held is not None:
-            KEEPER.unwatch(self._held, self._tell)
-        if self._hint is not None:
-            HINTS.leave(self._hint, self._loop)
+            KEEPER.unwatch(self._held, self.hear)
+        if self._feed is not None:
+            FEEDS.leave(self._store, self._feed, self)
 
 
 __all__ = ["follow_pages", "follow_records"]

@@ -22,7 +22,7 @@ from runnable.exceptions import (
     RunInterruptedError,
     RunNotFoundError,
 )
-from runnable.following import PAGE
+from runnable.feeds import PAGE
 from runnable.records import CHUNKS, Record
 from runnable.store import BaseRunLogStore, Owner
 

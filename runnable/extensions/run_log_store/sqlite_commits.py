@@ -14,7 +14,7 @@ from runnable.extensions.run_log_store.sqlite_connection import Connection
 SETTLE_SECONDS: Final = 0.5
 """A commit is written to the log before readers see it, later by an fsync if it is to outlive a
 loss of power; so long after a write it is looked for, less and less often."""
-FIRST_LOOK_SECONDS: Final = 0.002
+FIRST_LOOK_SECONDS: Final = 0.0005
 LOOK_SECONDS: Final = 0.025
 """How often the version is looked at where the kernel tells nothing."""
 
