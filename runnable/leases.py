@@ -76,7 +76,7 @@ class Round:
     """When the thread looks again; a lease that is due later need not wake it."""
     asks: float = 0.0
     """When the store is asked for wishes again."""
-    pause: float = WISH_SECONDS
+    pause: float = field(default_factory=lambda: WISH_SECONDS)
     """The time between two such questions; longer while the store fails."""
     idle_since: float = 0.0
 
