@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,7 +43,7 @@ class SpeakingOwner:
 
 
 @contextmanager
-def speaking_owner(folder: Path, run_id: str) -> Iterator[SpeakingOwner]:
+def speaking_owner(folder: Path, run_id: str) -> Generator[SpeakingOwner]:
     """Start one in that folder; returns when its run is under way."""
     command = [sys.executable, "-c", _CODE, run_id]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
