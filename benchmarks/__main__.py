@@ -20,6 +20,7 @@ import apsw
 from benchmarks.cold import cold
 from benchmarks.concurrent_runs import concurrent
 from benchmarks.first_token import first_token
+from benchmarks.following import follow
 from benchmarks.journal_alone import journal_alone
 from benchmarks.leaving import leaving
 from benchmarks.loop_gap import loop_gap
@@ -46,6 +47,7 @@ CASES: Final[Mapping[str, Callable[[Place], Iterator[Figure]]]] = {
     "cold": cold,
     "loop-gap": loop_gap,
     "leaving": leaving,
+    "follow": follow,
 }
 
 ROOT: Final = Path(__file__).parents[1]

@@ -8,24 +8,17 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from typing import Final
 
-from runnable.blocking import STORES, Call, in_store_thread
+from runnable.blocking import in_store_thread
 from runnable.defaults import KIB
 from runnable.exceptions import RunInterruptedError
+from runnable.feeds import FEEDS, Feed, look, page_of, size_of
 from runnable.leases import KEEPER
 from runnable.records import Record, after
-from runnable.store import BaseRunLogStore, Lease, Owner
+from runnable.store import BaseRunLogStore, Lease
 
-PAGE: Final = 256
-"""Records that are read at once; a batch of chunks counts as one."""
-PAGE_BYTES: Final = 16 * KIB
-"""How much of them, and the record that passes it: what a follower that is held up holds."""
 FRESH: Final = 64
 FRESH_BYTES: Final = 16 * KIB
 """Appends of a live run, and bytes, that wait for one follower; past that it reads the store."""
-LOOK_SECONDS: Final = 0.05
-"""How long to wait for another process's run before its journal is looked at again."""
-INTERRUPTED_LOOK_SECONDS: Final = 0.5
-"""The same for a run that nobody holds, and that a resume may go on with."""
 
 
 async def follow_records(
@@ -75,25 +68,20 @@ async def follow_pages(
             while True:
                 page = watch.take(seq)
                 if page is None:
-                    page = await in_store_thread(_page, store, run_id, seq)
+                    page = await watch.read(seq)
                 if page:
                     seq = page[-1].last
                     yield page
                     given = clock()
                     continue
-                is_live = watch.is_on
-                if not is_live:
-                    lease = await in_store_thread(_look, store, run_id)
-                    if lease.seq > seq:
-                        continue
-                    if _is_over(lease, wait=wait):
-                        return
-                    is_live = lease.live
+                lease = await watch.lease(seq)
+                if lease is not None and lease.seq <= seq and _is_over(lease, wait=wait):
+                    return
                 if idle is not None and clock() - given >= idle:
                     yield []
                     given = clock()
                 left = None if idle is None else max(0.0, given + idle - clock())
-                if not await watch.changed(left, is_live=is_live):
+                if not await watch.changed(lease, left):
                     break
         finally:
             watch.close()
@@ -109,26 +97,10 @@ def _is_over(lease: Lease, *, wait: bool) -> bool:
     return False
 
 
-def _page(store: BaseRunLogStore, run_id: str, seq: int) -> list[Record]:
-    """The next records; at least one, if there is one."""
-    page: list[Record] = []
-    size = 0
-    for record in after(store.read(run_id, after=seq), seq):
-        page.append(record)
-        size += _size(record)
-        if size > PAGE_BYTES or len(page) == PAGE:
-            break
-    return page
-
-
-def _size(record: Record) -> int:
-    return len(record.event) + len(record.values)
-
-
 class _Watch:
-    """What is appended to a run: handed over by its journal here, or to be looked for.
+    """What is appended to a run: handed over by its journal here, or by who reads another's.
 
-    A follower that falls behind reads the store again: the journal waits for nobody.
+    A follower that falls behind reads the store again: nobody waits for it.
     """
 
     def __init__(self, store: BaseRunLogStore, run_id: str) -> None:
@@ -137,18 +109,19 @@ class _Watch:
         self._fresh: deque[Sequence[Record]] = deque()
         self._fresh_bytes: int = 0
         self._is_behind, self._is_woken, self._is_gone = True, False, False
+        self._feed: Feed | None = None
         self._held = KEEPER.find(run_id, store)
-        if self._held is not None and not KEEPER.watch(self._held, self._tell):
+        if self._held is not None and not KEEPER.watch(self._held, self.hear):
             self._held = None
 
     @property
-    def is_on(self) -> bool:
-        """Whether the run's journal is here, and hands over what is appended."""
-        return self._held is not None and not self._is_gone
+    def _is_on(self) -> bool:
+        """Whether what is appended is handed over."""
+        return not self._is_gone and (self._held is not None or self._feed is not None)
 
-    def _tell(self, records: Sequence[Record]) -> None:
-        """Called by the journal, on its own thread."""
-        size = sum([_size(record) for record in records])
+    def hear(self, records: Sequence[Record]) -> None:
+        """Called with what was appended, from any thread; with nothing when no more comes."""
+        size = sum([size_of(record) for record in records])
         if not records:
             self._is_gone = True
         elif not self._fresh or (
@@ -158,6 +131,14 @@ class _Watch:
             self._fresh_bytes += size
         else:
             self._is_behind = True
+        self._wake()
+
+    def look_again(self) -> None:
+        """Called, from any thread, when the store must be read, or the lease looked at."""
+        self._is_behind = True
+        self._wake()
+
+    def _wake(self) -> None:
         if not self._is_woken and not self._loop.is_closed():
             self._is_woken = True
             self._loop.call_soon_threadsafe(self._changed.set)
@@ -167,7 +148,7 @@ class _Watch:
         self._is_woken = False  # before the first is taken: what comes later wakes anew
         self._changed.clear()
         self._fresh_bytes = 0
-        if not self.is_on or self._is_behind:
+        if not self._is_on or self._is_behind:
             self._fresh.clear()
             self._is_behind = False
             return None
@@ -178,17 +159,34 @@ class _Watch:
         # What the store gave last may have ended before what was handed over since.
         return None if fresh and fresh[0].seq != seq + 1 else fresh
 
-    async def changed(self, seconds: float | None, *, is_live: bool) -> bool:
-        """Wait; False when whoever runs it here has closed it, so that it must be found anew.
+    async def read(self, seq: int) -> list[Record]:
+        """What the store has after that seq, a page of it; until there is none it must be read."""
+        page = await in_store_thread(page_of, self._store, self._run_id, seq)
+        self._is_behind = self._is_behind or bool(page)
+        return page
+
+    async def lease(self, seq: int) -> Lease | None:
+        """How the lease stands, all being read up to that seq; None while the run is here."""
+        if self._feed is not None:
+            seen = self._feed.lease
+            if seen.live or seen.seq >= seq:
+                return seen
+            # Seen before what was read since, unless the follower asked for what is to come.
+        elif self._held is not None and not self._is_gone:
+            return None
+        return await in_store_thread(look, self._store, self._run_id)
+
+    async def changed(self, lease: Lease | None, seconds: float | None) -> bool:
+        """Wait; False when whoever runs it has changed, so that it must be found anew.
 
         Args:
+            lease: What `lease` gave.
             seconds: Wait no longer than that; None for as long as it takes.
-            is_live: Whether somebody holds the run.
         """
-        if self._held is None:
-            pause = LOOK_SECONDS if is_live else INTERRUPTED_LOOK_SECONDS
-            await _LOOKS.wait(self._store, pause)
-            return KEEPER.find(self._run_id, self._store) is None
+        if lease is not None and self._held is None and self._feed is None:
+            self._feed = FEEDS.join(self._store, lease, self)
+            self._is_behind = True
+            return True  # what came before this is read again: from now on all is handed over
         if not self._is_gone:
             with suppress(TimeoutError):
                 async with asyncio.timeout(seconds):
@@ -198,33 +196,9 @@ class _Watch:
     def close(self) -> None:
         """Wait no more."""
         if self._held is not None:
-            KEEPER.unwatch(self._held, self._tell)
+            KEEPER.unwatch(self._held, self.hear)
+        if self._feed is not None:
+            FEEDS.leave(self._store, self._feed, self)
 
-
-class _Looks:
-    """The waits for other processes' appends: one a loop, a store and a pause, for all readers."""
-
-    def __init__(self) -> None:
-        self._under_way: dict[tuple[asyncio.AbstractEventLoop, str, float], Call[int]] = {}
-
-    async def wait(self, store: BaseRunLogStore, seconds: float) -> None:
-        """Wait until something may have been appended, or so many seconds."""
-        key = asyncio.get_running_loop(), store.where, seconds
-        look = self._under_way.get(key)
-        if look is None or look.over.done():
-            for loop, where, pause in [*self._under_way]:
-                if loop.is_closed():
-                    del self._under_way[loop, where, pause]
-            look = self._under_way[key] = STORES.call(lambda: store.wait(seconds))
-            look.over.add_done_callback(lambda _: self._under_way.pop(key, None))
-        await asyncio.wait([look.over])
-
-
-_LOOKS: Final = _Looks()
 
 __all__ = ["follow_pages", "follow_records"]
-
-
-def _look(store: BaseRunLogStore, run_id: str) -> Lease:
-    # Who this process is, is found out in files: not on the loop.
-    return store.lease(run_id, Owner.current(), "look")

@@ -20,6 +20,13 @@ from runnable.store import BaseRunLogStore, Owner
 logger = logging.getLogger(defaults.LOGGER_NAME)
 
 
+WISH_SECONDS: Final = 0.5
+"""How long a wish to cancel may wait before a live run hears of it."""
+MOST_WISH_SECONDS: Final = 4.0
+"""The same while the store fails, at most."""
+IDLE_SECONDS: Final = 5.0
+"""How long a thread that holds no lease waits for another."""
+
 Watcher = Callable[[Sequence[Record]], None]
 """Called, from any thread, with what was appended; with nothing when no more comes from here."""
 
@@ -49,6 +56,8 @@ class Held:
     ends: float = math.inf
     """When it is given back; the run has ended, and functions of it go on in threads."""
     unfinished: set[Call[Any]] = field(default_factory=set[Call[Any]])
+    asked: str = ""
+    """The wish to cancel that its holder was told of."""
 
     @property
     def wanted(self) -> float:
@@ -56,10 +65,53 @@ class Held:
         return min(self.due, self.ends)
 
 
+@dataclass(slots=True, eq=False, repr=False)
+class Round:
+    """The leases on one store, and when the thread that serves them has something to do."""
+
+    where: str
+    changed: threading.Condition
+    held: dict[Held, None] = field(default_factory=dict[Held, None])
+    wakes: float = 0.0
+    """When the thread looks again; a lease that is due later need not wake it."""
+    asks: float = 0.0
+    """When the store is asked for wishes again."""
+    pause: float = field(default_factory=lambda: WISH_SECONDS)
+    """The time between two such questions; longer while the store fails."""
+    idle_since: float = 0.0
+
+    def due(self) -> list[Held]:
+        """The leases for which there is something to do now."""
+        now = time.monotonic()
+        return [held for held in self.held if held.wanted <= now]
+
+    def wished_for(self) -> list[Held]:
+        """The leases whose holders may be asked to cancel, if it is time to look for that."""
+        if self.asks > time.monotonic():
+            return []
+        self.asks = time.monotonic() + self.pause
+        return [held for held in self.held if held.ends == math.inf]
+
+    def sleep(self) -> bool:
+        """Wait until there may be something to do; False if nobody has needed the thread lately."""
+        now = time.monotonic()
+        if self.held:
+            self.wakes = min(self.asks, *[held.wanted for held in self.held])
+        else:
+            self.wakes = self.idle_since + IDLE_SECONDS
+            if self.wakes <= now:
+                return False
+        self.changed.wait(max(0.0, self.wakes - now))
+        self.wakes = 0.0
+        return True
+
+
 class LeaseKeeper:
     """Renews each lease at a third of its life, from a daemon thread: a busy loop loses none.
 
-    It also gives back the leases that outlive their runs, since functions go on in threads.
+    The thread also asks twice a second which of the runs are to be cancelled, and gives back the
+    leases that outlive their runs, since functions go on in threads. Each store has a thread, so
+    that one which hangs holds up no other's leases; it ends when it had nothing to do for a while.
     """
 
     def __init__(self) -> None:
@@ -68,36 +120,48 @@ class LeaseKeeper:
     def _forget(self) -> None:
         """Hold nothing, as a child does after a fork: it continues no run."""
         self._held: dict[str, list[Held]] = {}
-        self._changed = threading.Condition()
-        self._thread: threading.Thread | None = None
+        self._lock = threading.RLock()
+        self._rounds: dict[str, Round] = {}
         self._orphans: dict[tuple[str, str, int], float] = {}
         """(store, run, epoch) of leases that could not be given back, because the store failed;
         and when they have surely expired."""
-        self._wakes = 0.0
-        """When the thread looks again; a lease that is due later need not wake it."""
 
     def hold(self, store: BaseRunLogStore, run_id: str, epoch: int, holder: Holder) -> Held:
         """Keep a lease that was just taken."""
-        held = Held(store, run_id, epoch, holder, time.monotonic() + store.lease_seconds / 3)
-        with self._changed:
+        now, where = time.monotonic(), store.where
+        held = Held(store, run_id, epoch, holder, now + store.lease_seconds / 3)
+        with self._lock:
             self._held.setdefault(run_id, []).append(held)
-            if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._serve, name="runnable-leases", daemon=True
-                )
-                self._thread.start()
-            elif held.due < self._wakes:
-                self._changed.notify()
+            found = self._rounds.get(where)
+            if found is None:
+                found = self._rounds[where] = Round(where, threading.Condition(self._lock))
+                threading.Thread(
+                    target=self._serve, args=(found,), name="runnable-leases", daemon=True
+                ).start()
+            if not found.held:
+                found.asks = max(found.asks, now + found.pause)
+            found.held[held] = None
+            self._wake(held, min(held.due, found.asks))
         return held
+
+    def _wake(self, held: Held, wanted: float) -> None:
+        """Have the thread of a lease look at that time."""
+        found = self._rounds.get(held.store.where)
+        if found is not None and wanted < found.wakes:
+            found.changed.notify()
 
     def drop(self, held: Held) -> None:
         """Renew it no more, and tell who watches that nothing comes from here any more."""
-        with self._changed:
+        with self._lock:
             others = [other for other in self._held.get(held.run_id, []) if other is not held]
             if others:
                 self._held[held.run_id] = others
             else:
                 self._held.pop(held.run_id, None)
+            found = self._rounds.get(held.store.where)
+            if found is not None and held in found.held:
+                del found.held[held]
+                found.idle_since = time.monotonic()
             watchers, held.watchers = held.watchers, set()
         for tell in watchers:
             tell(())
@@ -107,24 +171,23 @@ class LeaseKeeper:
 
         Nobody waits for it, and it needs no loop: the run's may be gone before its threads are.
         """
-        with self._changed:
+        with self._lock:
             held.ends, held.unfinished = time.monotonic() + seconds, set(calls)
-            if held.ends < self._wakes:
-                self._changed.notify()
+            self._wake(held, held.ends)
         for call in calls:
             call.when_over(lambda call=call: self._is_over(held, call))
 
     def _is_over(self, held: Held, call: Call[Any]) -> None:
-        with self._changed:
+        with self._lock:
             held.unfinished.discard(call)
             if not held.unfinished:
                 held.ends = 0.0
-                self._changed.notify()
+                self._wake(held, 0.0)
 
     def orphan(self, held: Held) -> None:
         """Nobody here runs under that lease any more, and the store cannot be told now."""
         now = time.monotonic()
-        with self._changed:
+        with self._lock:
             for orphan, expired in [*self._orphans.items()]:
                 if expired < now:
                     del self._orphans[orphan]
@@ -133,12 +196,12 @@ class LeaseKeeper:
 
     def adopt(self, run_id: str, store: BaseRunLogStore, epoch: int) -> bool:
         """Whether such a lease is an orphan of this process, which may be given back now."""
-        with self._changed:
+        with self._lock:
             return self._orphans.pop((store.where, run_id, epoch), None) is not None
 
     def find(self, run_id: str, store: BaseRunLogStore) -> Held | None:
         """The lease that this process holds on a run of that store."""
-        with self._changed:
+        with self._lock:
             for held in self._held.get(run_id, []):
                 if held.store.where == store.where:
                     return held
@@ -146,7 +209,7 @@ class LeaseKeeper:
 
     def watch(self, held: Held, tell: Watcher) -> bool:
         """Have `tell` called after each append; False if the lease is held no more."""
-        with self._changed:
+        with self._lock:
             if held not in self._held.get(held.run_id, []):
                 return False
             held.watchers = held.watchers | {tell}
@@ -154,37 +217,46 @@ class LeaseKeeper:
 
     def unwatch(self, held: Held, tell: Watcher) -> None:
         """Call that one no more."""
-        with self._changed:
+        with self._lock:
             held.watchers = held.watchers - {tell}
 
     def hurry(self, held: Held) -> None:
         """Renew that lease now: a wish to cancel may wait for it."""
-        with self._changed:
+        with self._lock:
             held.due = 0.0
-            self._changed.notify()
+            self._wake(held, 0.0)
 
-    def _serve(self) -> None:
+    def _serve(self, leases: Round) -> None:
         while True:
-            with self._changed:
-                while not (due := self._due()):
-                    seconds = self._next_due()
-                    self._wakes = math.inf if seconds is None else time.monotonic() + seconds
-                    self._changed.wait(seconds)
-                self._wakes = 0.0
+            asked: list[Held] = []
+            with self._lock:
+                while not (due := leases.due() or (asked := leases.wished_for())):
+                    if not leases.sleep():
+                        del self._rounds[leases.where]
+                        return
+            if asked:
+                self._ask(leases, asked)
+                continue
             for held in due:
                 if held.ends <= time.monotonic():
                     self._give_back(held)
                 else:
                     self._renew(held)
 
-    def _due(self) -> list[Held]:
-        now = time.monotonic()
-        return [held for many in self._held.values() for held in many if held.wanted <= now]
-
-    def _next_due(self) -> float | None:
-        """Seconds until something is to be done; None if nothing is held."""
-        times = [held.wanted for many in self._held.values() for held in many]
-        return max(0.0, min(times) - time.monotonic()) if times else None
+    def _ask(self, leases: Round, asked: list[Held]) -> None:
+        """See which of these runs are to be cancelled, with one question to the store."""
+        try:
+            wishes = asked[-1].store.wishes([held.run_id for held in asked])
+        except Exception as error:  # a renewal says what is wrong; this only asks less often
+            leases.pause = min(2 * leases.pause, MOST_WISH_SECONDS)
+            logger.debug("%s does not tell who is to be cancelled: %s", leases.where, error)
+            return
+        leases.pause = WISH_SECONDS
+        for held in asked:
+            reason = wishes.get(held.run_id, "")
+            if reason and reason != held.asked:
+                held.asked = reason
+                held.holder.asked_to_cancel(reason)
 
     def _give_back(self, held: Held) -> None:
         try:
@@ -208,6 +280,7 @@ class LeaseKeeper:
             # The lease may outlive a store that is away for a moment; an append decides.
             logger.warning("The lease of run %s was not renewed: %s", held.run_id, error)
         else:
+            held.asked = lease.cancel
             if lease.cancel:
                 held.holder.asked_to_cancel(lease.cancel)
 

@@ -221,8 +221,8 @@ class BaseRunLogStore(ABC, BaseModel):
             verb: `take`: hold it with `epoch`, which must be one more than the last, and append
                 `first`, whose seq must be the next, in the same transaction; a wish to cancel is
                 forgotten. `renew`: hold it for another `lease_seconds`. `release`: hold it no more.
-                `look`: change nothing. `cancel`: leave a wish for the owner, who meets it at its
-                next renewal.
+                `look`: change nothing. `cancel`: leave a wish for the owner, who asks for
+                `wishes` twice a second, and meets it at its next renewal at the latest.
             epoch: The epoch that is taken, renewed or released.
             first: The record that opens a life of the run, for `take`.
             reason: Why the run is to be cancelled, for `cancel`.

@@ -19,6 +19,8 @@ from runnable.records import Record
 from runnable.store import BaseRunLogStore
 
 STORES = ("buffered", "sqlite")
+SHARED_STORES = ("sqlite",)
+"""Those that several processes may use at once."""
 
 # A machine that is busy is no reason for a law not to hold.
 settings.register_profile("timeless", deadline=None)
@@ -92,6 +94,14 @@ def configure(own_folder: Path) -> Callable[[str], Path]:
 @pytest.fixture(params=STORES)
 def each_store(request: pytest.FixtureRequest, configure: Callable[[str], Path]) -> str:
     """The test runs once with each store."""
+    kind: str = request.param
+    configure(f"run-log-store:\n  type: {kind}\n")
+    return kind
+
+
+@pytest.fixture(params=SHARED_STORES)
+def shared_store(request: pytest.FixtureRequest, configure: Callable[[str], Path]) -> str:
+    """The test runs once with each store that several processes may share."""
     kind: str = request.param
     configure(f"run-log-store:\n  type: {kind}\n")
     return kind

@@ -22,7 +22,7 @@ from runnable.exceptions import (
     RunInterruptedError,
     RunNotFoundError,
 )
-from runnable.following import PAGE
+from runnable.feeds import PAGE
 from runnable.records import CHUNKS, Record
 from runnable.store import BaseRunLogStore, Owner
 
@@ -144,6 +144,27 @@ async def test_a_run_of_more_records_than_a_page_is_followed_whole(each_store: s
     steps = [Stub(name=f"s{number}") for number in range(PAGE)]
     run = await AsyncPipeline(steps=steps).execute()
     assert len(await all_of(run.run_id)) == 2 * PAGE + 2
+
+
+async def test_a_live_run_that_stands_still_is_followed_past_its_first_page(each_store: str):
+    """More than two pages are there when the follower joins, and nothing more comes."""
+    stands, go_on = asyncio.Event(), asyncio.Event()
+
+    async def stand() -> None:
+        stands.set()
+        await go_on.wait()
+
+    steps = [Stub(name=f"s{number}") for number in range(PAGE)]
+    pipeline = AsyncPipeline(steps=[*steps, AsyncPythonTask(function=stand, name="stand")])
+    run_id = f"stands-{each_store}"
+    running = asyncio.create_task(pipeline.execute(run_id=run_id))
+    await stands.wait()
+    async with asyncio.timeout(20), aclosing(follow(run_id)) as events:
+        async for event in events:
+            if event.type == "task_started" and event.path == "stand":
+                break
+    go_on.set()
+    assert (await running).status == "success"
 
 
 async def test_all_lives_of_a_run_are_followed(each_store: str):

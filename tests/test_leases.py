@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
 
+from runnable import leases
 from runnable.exceptions import LeaseLostError
 from runnable.extensions.run_log_store.buffered import BufferedRunLogStore
 from runnable.leases import Held, LeaseKeeper
@@ -24,21 +26,26 @@ class Holder:
     def __init__(self) -> None:
         self.lost, self.asked = threading.Event(), threading.Event()
         self.reason = ""
+        self.told = 0
 
     def lease_lost(self, error: LeaseLostError) -> None:
         self.lost.set()
 
     def asked_to_cancel(self, reason: str) -> None:
         self.reason = reason
+        self.told += 1
         self.asked.set()
 
 
 @pytest.fixture
-def keeper() -> Iterator[LeaseKeeper]:
+def keeper(monkeypatch: pytest.MonkeyPatch) -> Iterator[LeaseKeeper]:
+    monkeypatch.setattr(leases, "IDLE_SECONDS", 0.05)
     kept = LeaseKeeper()
     yield kept
-    if kept._thread is not None:  # it lives on, and is not the one of the process
-        kept._thread.name = "the leases of a test"
+    deadline = time.monotonic() + PATIENCE
+    while kept._rounds:
+        assert time.monotonic() < deadline, "a thread goes on although it holds no lease"
+        time.sleep(0.005)
 
 
 @pytest.fixture
@@ -70,7 +77,10 @@ def test_a_lease_that_is_held_outlives_its_time(
     keeper.drop(held)
 
 
-def test_a_wish_to_cancel_comes_with_the_renewal(keeper: LeaseKeeper, run_id: str) -> None:
+def test_a_wish_to_cancel_comes_with_the_renewal(
+    keeper: LeaseKeeper, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BufferedRunLogStore, "wishes", lambda *_: {})
     store, holder = opened(run_id, lease=60), Holder()
     held = keeper.hold(store, run_id, 1, holder)
     store.lease(run_id, Owner.current(), "cancel", reason="enough")
@@ -79,6 +89,127 @@ def test_a_wish_to_cancel_comes_with_the_renewal(keeper: LeaseKeeper, run_id: st
     assert holder.asked.wait(PATIENCE)
     assert holder.reason == "enough"
     keeper.drop(held)
+
+
+def test_a_wish_to_cancel_does_not_wait_for_the_renewal(keeper: LeaseKeeper, run_id: str) -> None:
+    store, holder = opened(run_id, lease=3_600), Holder()
+    held = keeper.hold(store, run_id, 1, holder)
+    store.lease(run_id, Owner.current(), "cancel", reason="enough")
+    assert holder.asked.wait(PATIENCE)
+    assert holder.reason == "enough"
+    keeper.drop(held)
+
+
+def test_one_question_asks_for_the_wishes_of_all_runs_and_tells_each_once(
+    keeper: LeaseKeeper, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    questions: list[list[str]] = []
+    enough, wishes = threading.Event(), BufferedRunLogStore.wishes
+
+    def counted(store: BufferedRunLogStore, run_ids: Collection[str]) -> Mapping[str, str]:
+        questions.append(list(run_ids))
+        if len(questions) == 3:
+            enough.set()
+        return wishes(store, run_ids)
+
+    monkeypatch.setattr(leases, "WISH_SECONDS", 0.01)
+    monkeypatch.setattr(BufferedRunLogStore, "wishes", counted)
+    names = [f"{run_id}-{number}" for number in range(200)]
+    holders = [Holder() for _ in names]
+    held = [
+        keeper.hold(opened(name, lease=3_600), name, 1, holder)
+        for name, holder in zip(names, holders, strict=True)
+    ]
+    store = BufferedRunLogStore()
+    for name in names:
+        store.lease(name, Owner.current(), "cancel", reason="enough")
+    questions.clear()
+    assert enough.wait(PATIENCE)
+    assert all(question == names for question in questions)
+    assert all(holder.asked.wait(PATIENCE) for holder in holders)
+    for one in held:
+        keeper.drop(one)
+    assert [holder.told for holder in holders] == [1] * 200
+
+
+def test_nothing_is_asked_while_no_run_is_live(
+    keeper: LeaseKeeper, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "WISH_SECONDS", 0.001)
+    asked = threading.Semaphore(0)
+
+    def note(*_: Any) -> Mapping[str, str]:
+        asked.release()
+        return {}
+
+    monkeypatch.setattr(BufferedRunLogStore, "wishes", note)
+    held = keeper.hold(opened(run_id, lease=60), run_id, 1, Holder())
+    assert asked.acquire(timeout=PATIENCE)
+    keeper.drop(held)
+    while asked.acquire(blocking=False):
+        pass
+    deadline = time.monotonic() + PATIENCE
+    while keeper._rounds:  # its thread ends when it had nothing to do for fifty such whiles
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    asked.acquire(blocking=False)  # one may have been under way
+    assert not asked.acquire(blocking=False)
+
+
+def test_a_store_that_fails_to_tell_of_wishes_is_asked_again(
+    keeper: LeaseKeeper, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wishes, failures = BufferedRunLogStore.wishes, iter([1, 2])
+
+    def failing(store: BufferedRunLogStore, run_ids: Collection[str]) -> Mapping[str, str]:
+        if next(failures, None) is not None:
+            raise ZeroDivisionError("a fault of the plug-in")
+        return wishes(store, run_ids)
+
+    monkeypatch.setattr(leases, "WISH_SECONDS", 0.01)
+    monkeypatch.setattr(BufferedRunLogStore, "wishes", failing)
+    store, holder = opened(run_id, lease=60), Holder()
+    held = keeper.hold(store, run_id, 1, holder)
+    store.lease(run_id, Owner.current(), "cancel", reason="enough")
+    assert holder.asked.wait(PATIENCE)
+    assert next(failures, None) is None
+    keeper.drop(held)
+
+
+def test_a_store_that_hangs_does_not_hold_up_the_leases_of_another(
+    keeper: LeaseKeeper, run_id: str
+) -> None:
+    class Hanging(BufferedRunLogStore):
+        """A server that answers no more."""
+
+        @property
+        def where(self) -> str:
+            return "a store that hangs"
+
+        def lease(self, *arguments: Any, **named: Any) -> Lease:
+            hangs.set()
+            assert over.wait(PATIENCE)
+            return super().lease(*arguments, **named)
+
+        def wishes(self, run_ids: Collection[str]) -> Mapping[str, str]:
+            hangs.set()
+            assert over.wait(PATIENCE)
+            return {}
+
+    hangs, over, holder = threading.Event(), threading.Event(), Holder()
+    opened(f"{run_id}-hangs", lease=60)
+    hanging = keeper.hold(Hanging(lease=60), f"{run_id}-hangs", 1, Holder())
+    keeper.hurry(hanging)
+    assert hangs.wait(PATIENCE)
+    store = opened(run_id, lease=60)
+    held = keeper.hold(store, run_id, 1, holder)
+    store.lease(run_id, Owner.current(), "cancel", reason="enough")
+    keeper.hurry(held)
+    assert holder.asked.wait(PATIENCE)
+    assert not over.is_set()
+    over.set()
+    for one in (hanging, held):
+        keeper.drop(one)
 
 
 def test_a_lease_that_another_took_is_lost_and_kept_no_more(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from runnable.exceptions import LeaseLostError, RunHeldError
@@ -15,6 +17,9 @@ from runnable.testing.store_samples import (
     this_process,
     together,
 )
+
+WAIT_SECONDS = 20.0
+"""How long a wait that is to be ended by an append goes on otherwise."""
 
 
 class LeaseLaw(StoreLaw):
@@ -125,6 +130,39 @@ class LeaseLaw(StoreLaw):
         )
         assert (asked.owner, asked.live, asked.cancel) == (this_process(), True, "enough “now”")
         assert store.lease("first", this_process(), "renew", epoch=1).cancel == "enough “now”"
+
+    def test_the_wishes_to_cancel_of_many_runs_are_told_at_once(
+        self, store: BaseRunLogStore
+    ) -> None:
+        for run_id in ("first", "second", "third"):
+            create(store, run_id)
+        names = ["first", "second", "third", "nobody"]
+        assert store.wishes(names) == {}
+        assert store.wishes([]) == {}
+        other = self.again(store)
+        other.lease("first", process_elsewhere(), "cancel", reason="enough “now”")
+        other.lease("third", process_elsewhere(), "cancel", reason="too late")
+        assert store.wishes(names) == {"first": "enough “now”", "third": "too late"}
+        assert store.wishes(["second"]) == {}
+
+    def test_an_append_between_the_number_and_the_wait_ends_the_wait(
+        self, store: BaseRunLogStore
+    ) -> None:
+        lease = create(store, "first")
+        number = store.wait(0)
+        self.again(store).append([Append(lease, 1, [record(2)])])
+        if type(store).wait is BaseRunLogStore.wait:
+            assert store.wait(0, number) == number  # it gives no hints
+            return
+        began = time.monotonic()
+        store.wait(WAIT_SECONDS, number)
+        assert time.monotonic() - began < WAIT_SECONDS
+
+    def test_a_wait_ends_in_time_when_nothing_is_appended(self, store: BaseRunLogStore) -> None:
+        create(store, "first")
+        number = store.wait(0)
+        for _ in range(3):
+            number = store.wait(0.01, number)
 
     def test_who_takes_a_run_forgets_the_wish_to_cancel_and_how_it_ended(
         self, store: BaseRunLogStore

@@ -28,7 +28,9 @@ from tests.integration.leaving_app import PLACES, TOKENS, Gates, Requests, build
 PATIENCE = 20.0
 """Seconds after which what should have happened will not; nothing waits that long by intent."""
 OURS = str(Path(runnable.__file__).parent)
-POOLS = ("runnable-worker", "runnable-store", "runnable-leases", "runnable-checkpoints")
+POOLS = tuple(
+    f"runnable-{name}" for name in ("worker", "store", "leases", "checkpoints", "feeds", "changes")
+)
 
 
 class Message(NamedTuple):

@@ -72,10 +72,10 @@ async def test_a_run_without_a_live_owner_cannot_be_asked(
         await cancel(run_id)
 
 
-async def test_a_run_of_another_process_is_cancelled_at_its_next_renewal(
-    own_folder: Path, configure: Callable[[str], Path]
+async def test_a_run_of_another_process_is_cancelled_long_before_its_next_renewal(
+    own_folder: Path, shared_store: str, configure: Callable[[str], Path]
 ):
-    configure("run-log-store:\n  type: sqlite\n  lease: 0.6\n")
+    configure(f"run-log-store:\n  type: {shared_store}\n  lease: 3600\n")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
     def start() -> subprocess.Popen[str]:
@@ -95,6 +95,7 @@ async def test_a_run_of_another_process_is_cancelled_at_its_next_renewal(
     async for event in follow("elsewhere"):
         last = event
     assert last.type == "pipeline_cancelled"
+    assert last.reason == "runnable.cancel asked for it"
     out, _ = await asyncio.to_thread(process.communicate)
     assert out == "cancelled: runnable.cancel asked for it\n"
     assert process.returncode == 0

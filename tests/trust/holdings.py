@@ -24,10 +24,13 @@ POOLS = {
     "runnable-store": 16,
     "runnable-leases": 1,
     "runnable-checkpoints": 1,
+    "runnable-feeds": 1,
+    "runnable-changes": 1,
 }
 """The threads that a process keeps, and how many at most."""
-STORE_FILES = 11
-"""Descriptors of a database: of 5 connections, the file and its log, and the log's index once."""
+STORE_FILES = 14
+"""Descriptors of a database: of 6 connections, the file and its log, and the log's index once; and
+the one that tells of commits."""
 
 
 def journal_of(run_id: str) -> list[Record]:

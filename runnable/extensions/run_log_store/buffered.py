@@ -222,6 +222,12 @@ class BufferedRunLogStore(BaseRunLogStore):
                 run.cancel = reason
             return run.lease()
 
+    def wishes(self, run_ids: Collection[str]) -> Mapping[str, str]:
+        """Which of these runs somebody asked to cancel; see the base class."""
+        with self.memory.lock:
+            found = ((run_id, self.memory.runs.get(run_id)) for run_id in run_ids)
+            return {run_id: run.cancel for run_id, run in found if run is not None and run.cancel}
+
     def put_blob(self, run_id: str, data: bytes) -> str:
         """Keep bytes beside the run; see the base class."""
         digest = hashlib.sha256(data).hexdigest()

@@ -188,6 +188,15 @@ class SQLiteRunLogStore(BaseRunLogStore):
         # clients were told: they would miss what has their number now.
         return self.database.transact(change, outlives_power=verb == "take")
 
+    def wait(self, seconds: float, since: int | None = None) -> int:
+        """Return when anybody has committed, or after that time; see the base class."""
+        return self.database.commits.wait(seconds, since)
+
+    def wishes(self, run_ids: Collection[str]) -> Mapping[str, str]:
+        """Which of these runs somebody asked to cancel; see the base class."""
+        with self.database.reading() as connection:
+            return sqlite_runs.wishes(connection, run_ids)
+
     def put_blob(self, run_id: str, data: bytes) -> str:
         """Keep bytes beside the run; see the base class."""
         digest = hashlib.sha256(data).hexdigest()

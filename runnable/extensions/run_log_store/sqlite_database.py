@@ -16,6 +16,7 @@ import apsw
 from runnable import defaults
 from runnable.exceptions import LeaseLostError, StoreError
 from runnable.extensions.run_log_store import sqlite_files, sqlite_journal, sqlite_schema
+from runnable.extensions.run_log_store.sqlite_commits import Commits
 from runnable.extensions.run_log_store.sqlite_connection import Connection, connect, transaction
 from runnable.extensions.run_log_store.sqlite_errors import FAILURES, store_error
 from runnable.store import Append
@@ -64,8 +65,9 @@ class Database:
     """The connections of this process to one database.
 
     One appends; one takes and renews leases, so that a long append does not hold those up; one
-    copies the write-ahead log; and there are a few to read with. None waits inside SQLite while
-    another thread may want it: who finds the database busy lets go and tries again.
+    copies the write-ahead log; one sees whether anybody has committed; and there are a few to read
+    with. None waits inside SQLite while another thread may want it: who finds the database busy
+    lets go and tries again.
 
     Args:
         path: Its file, absolute, without symbolic links; it is made if it is not there.
@@ -74,7 +76,8 @@ class Database:
 
     def __init__(self, path: Path, wake: Callable[[Database], None]) -> None:
         self.path, self.name = path, str(path)
-        self.writer, self.side, self.copier = Seat(), Seat(), Seat()
+        self.writer, self.side, self.copier, self.witness = Seat(), Seat(), Seat(), Seat()
+        self.commits = Commits(path, self._version)
         self.lost_in_fork = False
         self.log_bytes = 0
         """About how much was appended to the write-ahead log since a checkpoint began."""
@@ -302,8 +305,17 @@ class Database:
         return self.take_connections()
 
     @property
-    def _seats(self) -> tuple[Seat, Seat, Seat]:
-        return self.writer, self.side, self.copier
+    def _seats(self) -> tuple[Seat, Seat, Seat, Seat]:
+        return self.writer, self.side, self.copier, self.witness
+
+    def _version(self) -> tuple[Connection, int]:
+        """The witness, and a number that another connection's commit makes another."""
+        try:
+            with self.witness.lock:
+                connection = self._ready(self.witness)
+                return connection, connection.pragma("data_version")
+        except FAILURES as error:
+            raise store_error(self.path, error, self.witness.connection) from error
 
     def _in_place(self) -> bool:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from itertools import pairwise
@@ -110,6 +111,9 @@ _ALL: Final = f"{_SELECT} WHERE {_WANTED}"
 _PAGE: Final = f"{_SELECT} WHERE key<:before AND {_WANTED} ORDER BY key DESC LIMIT :limit"
 _ONE: Final = f"{_SELECT} WHERE key=:key AND {_WANTED}"
 _INSERT: Final = f"INSERT INTO runs({_NAMES},crc) VALUES({','.join('?' * (len(COLUMNS) + 1))})"
+_WISHES: Final = (
+    "SELECT run_id FROM runs WHERE run_id IN (SELECT value FROM json_each(?)) AND cancel!=''"
+)
 _UPDATE: Final = f"UPDATE runs SET {','.join(f'{name}=?' for name in COLUMNS)},crc=? WHERE key=?"
 
 
@@ -153,6 +157,17 @@ def buried(connection: Connection) -> list[int]:
     """The keys of such runs."""
     found = connection.execute("SELECT key FROM runs WHERE run_id>=?", (_BURIED,))
     return [key for (key,) in found]
+
+
+def wishes(connection: Connection, run_ids: Collection[str]) -> dict[str, str]:
+    """Which of these runs are to be cancelled, and why.
+
+    Raises:
+        JournalCorruptError: If the row of one is not what was written.
+    """
+    asked = connection.execute(_WISHES, (to_json(list(run_ids)).decode(),)).fetchall()
+    found = ((run_id, find(connection, run_id)) for (run_id,) in asked)
+    return {run_id: row[1].cancel for run_id, row in found if row is not None}
 
 
 def page(

@@ -1,0 +1,247 @@
+"""Following runs of other processes: by hints, once for all who follow, without polling."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Container, Iterator
+from contextlib import aclosing, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runnable import feeds, follow, inotify
+from runnable.changes import CHANGES
+from runnable.config import load_store
+from runnable.exceptions import RunInterruptedError, StoreError
+from runnable.extensions.run_log_store.sqlite import SQLiteRunLogStore
+from runnable.following import follow_records
+from runnable.records import Record
+from runnable.store import BaseRunLogStore
+from tests.speaking_owner import SpeakingOwner, speaking_owner
+
+PATIENCE = 20.0
+"""Less than a lease lives, and than the tick of `by_hints_alone`."""
+
+
+@pytest.fixture(autouse=True)
+def no_wait_is_left() -> Iterator[None]:
+    """Each thread that waits for hints gets one at the end, and nobody is left to follow."""
+    yield
+    deadline = time.monotonic() + PATIENCE
+    while waiting := [*feeds.FEEDS._stores.values()]:
+        for one in waiting:
+            with suppress(StoreError):
+                one.store.put_blob("nobody", os.urandom(8))
+        assert time.monotonic() < deadline, "a thread waits although nobody follows"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def owner(own_folder: Path, shared_store: str) -> Iterator[SpeakingOwner]:
+    """The owner of a live run, in a process of its own, with a lease of 30 seconds."""
+    with speaking_owner(own_folder, f"spoken-{shared_store}") as started:
+        yield started
+
+
+@pytest.fixture
+def by_hints_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is not hinted at is not found while the test lasts."""
+    monkeypatch.setattr(feeds, "TICK_SECONDS", 60.0)
+    monkeypatch.setattr(feeds, "PAUSE_SECONDS", 60.0)
+
+
+async def wait_until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not holds():
+            await asyncio.sleep(0.005)
+
+
+async def words(events: AsyncIterator[Any]) -> AsyncIterator[str]:
+    async for event in events:
+        if event.type == "task_chunk":
+            yield event.chunk
+
+
+async def hear(owner: SpeakingOwner, count: int) -> None:
+    """Follow a run, and have each word said when the one before it was heard."""
+    async with aclosing(follow(owner.run_id)) as events, asyncio.timeout(PATIENCE):
+        async for event in events:
+            if event.type == "task_started":
+                break
+        heard = words(events)
+        for number in range(count):
+            owner.say(f"word {number}")
+            assert await anext(heard) == f"word {number}"
+
+
+async def test_each_event_of_another_process_comes_by_a_hint(
+    owner: SpeakingOwner, by_hints_alone: None
+):
+    await hear(owner, 100)
+
+
+async def test_the_end_of_a_run_comes_by_a_hint(owner: SpeakingOwner, by_hints_alone: None):
+    owner.say("word")
+    async with asyncio.timeout(PATIENCE):
+        async for event in follow(owner.run_id):
+            if event.type == "task_chunk":
+                owner.say("")
+    assert event.type == "pipeline_completed"
+
+
+async def test_who_follows_a_run_on_which_nothing_happens_reads_nothing(
+    owner: SpeakingOwner, by_hints_alone: None, monkeypatch: pytest.MonkeyPatch
+):
+    store_class = type(await asyncio.to_thread(load_store, ""))
+    reads, waits = count_calls(monkeypatch, store_class, "read"), feeds.TICK_SECONDS
+    assert waits > PATIENCE
+    following = [asyncio.create_task(_all(owner.run_id)) for _ in range(20)]
+    await wait_until(lambda: _readers(owner.run_id) == 20)
+    await settled(reads)
+    before = len(reads)
+    await asyncio.sleep(0.5)  # in which a look every 50 ms would be 10 a follower
+    assert len(reads) == before
+    owner.say("word", "")
+    async with asyncio.timeout(PATIENCE):
+        heard = await asyncio.gather(*following)
+    assert all(types[-1] == "pipeline_completed" for types in heard)
+
+
+async def test_a_run_is_read_once_for_all_who_follow_it(
+    owner: SpeakingOwner, by_hints_alone: None, monkeypatch: pytest.MonkeyPatch
+):
+    store_class = type(await asyncio.to_thread(load_store, ""))
+    following = [asyncio.create_task(_all(owner.run_id)) for _ in range(200)]
+    await wait_until(lambda: _readers(owner.run_id) == 200)
+    reads = count_calls(monkeypatch, store_class, "read")
+    await settled(reads)
+    reads.clear()
+    threads = [one.name for one in threading.enumerate()]
+    assert threads.count("runnable-feeds") == 1
+    owner.say("word")
+    await wait_until(lambda: len(reads) > 0)
+    await settled(reads)
+    assert len(reads) < 20  # a wake may find nothing yet
+    owner.say("")
+    async with asyncio.timeout(PATIENCE):
+        await asyncio.gather(*following)
+
+
+async def test_nobody_waits_any_more_soon_after_the_last_follower_has_left(owner: SpeakingOwner):
+    following = [asyncio.create_task(_all(owner.run_id)) for _ in range(5)]
+    await wait_until(lambda: _readers(owner.run_id) == 5)
+    for one in following:
+        one.cancel()
+    await asyncio.gather(*following, return_exceptions=True)
+    assert _readers(owner.run_id) == 0
+    await wait_until(lambda: not feeds.FEEDS._stores)
+
+
+async def test_an_owner_that_is_killed_is_noticed_long_before_its_lease_expires(
+    owner: SpeakingOwner,
+):
+    with pytest.raises(RunInterruptedError):
+        async with asyncio.timeout(PATIENCE):
+            async for event in follow(owner.run_id):
+                if event.type == "task_started":
+                    owner.kill()
+
+
+async def test_a_follower_behind_a_run_that_stands_still_gets_all_there_is(
+    owner: SpeakingOwner, by_hints_alone: None
+):
+    """More than a page is there when it joins, and nothing more comes."""
+    said = [f"{number} {'x' * 1_000}" for number in range(feeds.PAGE_BYTES // 1_000 * 5)]
+    async with asyncio.timeout(PATIENCE):
+        for number, word in enumerate(said):
+            owner.say(word)
+            async with aclosing(follow(owner.run_id, after=number + 2)) as events:
+                await anext(events)
+        heard: list[str] = []
+        async with aclosing(follow(owner.run_id)) as events:
+            async for word in words(events):
+                heard.append(word)
+                if len(heard) == len(said):
+                    break
+    assert heard == said
+
+
+async def test_a_store_that_gives_no_hints_is_followed_too(owner: SpeakingOwner):
+    class Plain(SQLiteRunLogStore):
+        """As a third party writes it, with the eight methods alone."""
+
+        wait = BaseRunLogStore.wait
+
+    store = await asyncio.to_thread(lambda: Plain(path=Path(".runnable/runs.db")))
+    seen: list[Record] = []
+    async with asyncio.timeout(PATIENCE):
+        async with aclosing(follow_records(store, owner.run_id, 0, wait=False)) as records:
+            async for record in records:
+                seen.append(record)
+                if record.kind == "task_started":
+                    owner.say("word", "")
+    assert seen[-1].kind == "pipeline_completed"
+
+
+async def test_a_database_that_is_removed_ends_the_following(own_folder: Path):
+    with speaking_owner(own_folder, "removed") as owner, pytest.raises(StoreError, match="deleted"):
+        async with asyncio.timeout(PATIENCE):
+            async for event in follow(owner.run_id):
+                if event.type == "task_started":
+                    for path in (own_folder / ".runnable").glob("runs.db*"):
+                        path.unlink()
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOSYS])
+async def test_where_the_kernel_tells_nothing_the_database_is_looked_at(
+    own_folder: Path, by_hints_alone: None, monkeypatch: pytest.MonkeyPatch, number: int
+):
+    def refuse(_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(inotify.Inotify, "__init__", refuse)
+    monkeypatch.setattr(CHANGES, "_not_before", 0.0)
+    with speaking_owner(own_folder, f"untold-{number}") as owner:
+        await hear(owner, 10)
+    monkeypatch.setattr(CHANGES, "_not_before", 0.0)
+
+
+async def _all(run_id: str) -> list[str]:
+    return [event.type async for event in follow(run_id)]
+
+
+def _readers(run_id: str) -> int:
+    followed = [one.feeds.get(run_id) for one in [*feeds.FEEDS._stores.values()]]
+    return sum(len(feed.readers) for feed in followed if feed is not None)
+
+
+def count_calls(
+    monkeypatch: pytest.MonkeyPatch, store_class: type[BaseRunLogStore], name: str
+) -> list[float]:
+    """When that method was called from now on."""
+    called: list[float] = []
+    method = store_class.read
+
+    def counted(
+        store: BaseRunLogStore,
+        run_id: str,
+        *,
+        after: int = 0,
+        kinds: Container[str] | None = None,
+    ) -> Iterator[Record]:
+        called.append(time.monotonic())
+        return method(store, run_id, after=after, kinds=kinds)
+
+    monkeypatch.setattr(store_class, name, counted)
+    return called
+
+
+async def settled(called: list[float]) -> None:
+    """Wait until nothing was called for a while."""
+    began = time.monotonic()
+    await wait_until(lambda: time.monotonic() - max([began, *called]) > 0.7)
