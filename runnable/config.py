@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, TypeVar, get_args
 
@@ -72,41 +72,42 @@ class Services:
     ) -> None:
         self.sections: Mapping[str, Section] = sections
         self._defaults, self._folder = defaults, folder
+        self._made: dict[str, BaseModel] = {}
 
-    @cached_property
+    @property
     def pipeline_executor(self) -> BasePipelineExecutor:
         """Places the tasks of a pipeline."""
         from runnable.executor import BasePipelineExecutor
 
         return self._service("pipeline-executor", BasePipelineExecutor)
 
-    @cached_property
+    @property
     def job_executor(self) -> BaseJobExecutor:
         """Places the task of a job."""
         from runnable.executor import BaseJobExecutor
 
         return self._service("job-executor", BaseJobExecutor)
 
-    @cached_property
+    @property
     def run_log_store(self) -> BaseRunLogStore:
         """Keeps journals."""
         return self._service("run-log-store", BaseRunLogStore)
 
-    @cached_property
+    @property
     def catalog(self) -> BaseCatalog:
         """Keeps files."""
         from runnable.catalog import BaseCatalog
 
         return self._service("catalog", BaseCatalog)
 
-    @cached_property
+    @property
     def secrets(self) -> BaseSecrets:
         """Has the values of secrets."""
         from runnable.secrets import BaseSecrets
 
         return self._service("secrets", BaseSecrets)
 
-    @cached_property
+    @property
     def pickler(self) -> BasePickler:
         """Pickles what is returned as an object."""
         from runnable.pickler import BasePickler
@@ -119,6 +120,12 @@ class Services:
         return self._defaults[section] if found is None else found.type
 
     def _service(self, name: str, base: type[Service]) -> Service:
+        found = self._made.get(name)
+        if not isinstance(found, base):
+            found = self._made[name] = self._make(name, base)
+        return found
+
+    def _make(self, name: str, base: type[Service]) -> Service:
         section = self.sections.get(name)
         if section is not None:
             model = section.load(base)

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field, SecretStr, field_validator
 
-from runnable import plugins
+from runnable import Catalog, Pipeline, PythonJob, PythonTask, pickled, plugins
 from runnable.config import DEFAULT_TYPES, OTHER_VARIABLES, Services, load_services
 from runnable.config_file import expand_text
 from runnable.config_variables import SECTIONS
@@ -856,3 +856,63 @@ def test_a_service_is_looked_up_when_it_is_asked_for(
 def test_the_form_of_every_section_is_looked_at_at_once(folder: Path) -> None:
     with pytest.raises(ConfigurationError, match="the section catalog needs a type"):
         default_services(folder, "catalog: {}")
+
+
+def test_a_run_loads_no_service_that_it_does_not_use(folder: Path) -> None:
+    (folder / "runnable-config.yaml").write_text(
+        "catalog: {type: s3, bucket: b}\nsecrets: {type: keyring}\npickler: {type: unknown}\n"
+        "job-executor: {type: unknown}\nrun-log-store: {type: buffered}\n"
+    )
+    program = (
+        "import sys\n"
+        "from runnable import Pipeline, Stub\n"
+        "Pipeline(steps=[Stub(name='a')]).execute()\n"
+        "print([name for name in sys.modules if name.startswith('runnable.extensions.')])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == (
+        (
+            "['runnable.extensions.pipeline_executor', "
+            "'runnable.extensions.pipeline_executor.local', "
+            "'runnable.extensions.run_log_store', "
+            "'runnable.extensions.run_log_store.buffered']\n"
+        ),
+        "",
+    )
+
+
+def give() -> int:
+    return 1
+
+
+@pytest.mark.parametrize(
+    ("section", "step"),
+    [
+        ("pipeline-executor", PythonTask(function=give, name="a")),
+        ("run-log-store", PythonTask(function=give, name="a")),
+        ("catalog", PythonTask(function=give, name="a", catalog=Catalog(put=["x"]))),
+        ("secrets", PythonTask(function=give, name="a", secrets=["X"])),
+        ("pickler", PythonTask(function=give, name="a", returns=[pickled("x")])),
+    ],
+)
+def test_a_fault_of_a_service_that_the_run_needs_is_told_before_it_begins(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, section: str, step: PythonTask
+) -> None:
+    monkeypatch.chdir(folder)
+    for text in ("{type: unknown}", f"{{type: {DEFAULT_TYPES.get(section, 'local')}, no_key: 1}}"):
+        (folder / "runnable-config.yaml").write_text(f"{section}: {text}")
+        with pytest.raises(ConfigurationError, match=r"is not known|has no key 'no_key'"):
+            Pipeline(steps=[step]).execute()
+    assert [path.name for path in folder.rglob("*")] == ["runnable-config.yaml"]
+    job = PythonJob(function=give)
+    (folder / "runnable-config.yaml").write_text("job-executor: {type: unknown}")
+    with pytest.raises(PluginError):
+        job.execute()
