@@ -499,7 +499,7 @@ def test_without_a_configuration_file_neither_yaml_nor_entry_points_are_read(
 ) -> None:
     program = (
         "import importlib.metadata as metadata, sys\n"
-        "metadata.entry_points = None\n"
+        "metadata.distributions = None\n"
         "from runnable.config import load_services\n"
         "load_services(interactive_default='async-local', environ={})\n"
         "print({'yaml', 'json.tool', 'rich', 'stevedore', 'logfire'} & set(sys.modules))\n"
