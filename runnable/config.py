@@ -65,12 +65,18 @@ class Services:
         sections: What the file and the variables say, by the hyphenated names of the sections.
         defaults: The plug-in of each section that is not among them.
         folder: Where relative paths of the defaults begin.
+        file: The configuration file; None if there is none.
     """
 
     def __init__(
-        self, sections: Mapping[str, Section], defaults: Mapping[str, str], folder: Path
+        self,
+        sections: Mapping[str, Section],
+        defaults: Mapping[str, str],
+        folder: Path,
+        file: Path | None = None,
     ) -> None:
         self.sections: Mapping[str, Section] = sections
+        self.file: Path | None = file
         self._defaults, self._folder = defaults, folder
         self._made: dict[str, BaseModel] = {}
 
@@ -167,7 +173,16 @@ def load_services(
     environ = os.environ if environ is None else environ
     folder = Path.cwd() if folder is None else folder.absolute()
     defaults = {"pipeline-executor": interactive_default, **DEFAULT_TYPES}
-    return Services(_sections(configuration_file, environ, folder, defaults), defaults, folder)
+    named = environ.get(FILE_VARIABLE, "")
+    file = _file(folder, named or configuration_file)
+    variables = unclaimed(environ)
+    if file is None and not variables:
+        return Services({}, defaults, folder)
+    from runnable.config_file import read_sections
+
+    note = f" ({FILE_VARIABLE} names it)" if named else "" if configuration_file else None
+    sections = read_sections(file, note, variables, environ, defaults, folder)
+    return Services(sections, defaults, folder, file)
 
 
 def load_store(configuration_file: str = "") -> BaseRunLogStore:
@@ -190,21 +205,6 @@ def unclaimed(environ: Mapping[str, str]) -> list[str]:
         and name not in OTHER_VARIABLES
         and not name.startswith(OTHER_PREFIXES)
     ]
-
-
-def _sections(
-    configuration_file: str, environ: Mapping[str, str], folder: Path, defaults: Mapping[str, str]
-) -> Mapping[str, Section]:
-    """The sections that anything says something of; where nothing does, nothing is loaded."""
-    variables = unclaimed(environ)
-    named = environ.get(FILE_VARIABLE, "")
-    path = _file(folder, named or configuration_file)
-    if path is None and not variables:
-        return {}
-    from runnable.config_file import read_sections
-
-    note = f" ({FILE_VARIABLE} names it)" if named else "" if configuration_file else None
-    return read_sections(path, note, variables, environ, defaults, folder)
 
 
 def _file(folder: Path, named: str) -> Path | None:
