@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from pydantic_core import from_json
 
+from runnable.config_section import without_passwords
 from runnable.exceptions import CatalogError, JournalCorruptError, StoreError, first_line
 from runnable.kinds import CHUNKS
 from runnable.records import Batch, Record
@@ -222,6 +223,7 @@ class _Examination:
         self._problem(f"{error.reason[:1].upper()}{error.reason[1:]}: restore it from a copy.")
 
     def _problem(self, sentence: str) -> None:
+        sentence = without_passwords(sentence)
         if sentence not in self.found.problems:
             self.found.problems.append(sentence)
 

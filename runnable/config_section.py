@@ -223,6 +223,16 @@ def is_secret_value(text: str) -> bool:
     return _SECRET_VALUE.search(text) is not None
 
 
+def without_passwords(text: str) -> str:
+    """The text with the names and passwords in its addresses hidden.
+
+    Example:
+        >>> without_passwords("no answer from http://me:secret@host")
+        'no answer from http://…@host'
+    """
+    return _SECRET_VALUE.sub("://…@", text)
+
+
 def _plain(key: str) -> str:
     """A key as variables name it, but in lower case."""
     return key.replace("-", "_").lower()

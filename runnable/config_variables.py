@@ -47,7 +47,7 @@ def given_by_variables(
         ConfigurationError: If one is not about a section, but much like one that is.
 
     Example:
-        >>> environ = {"RUNNABLE_CATALOG_TYPE": "s3", "RUNNABLE_OF_ANOTHER": "x"}
+        >>> environ = {"RUNNABLE_CATALOG_TYPE": "s3"}
         >>> given_by_variables(environ, environ)
         {'catalog': {'type': Variable(name='RUNNABLE_CATALOG_TYPE', text='s3')}}
     """

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 from runnable.config import DEFAULT_TYPES, Services, load_services, unclaimed
-from runnable.config_section import is_secret_value
+from runnable.config_section import is_secret_value, without_passwords
 from runnable.config_variables import SECTIONS, is_secret_key, split
 from runnable.defaults import KIB, MIB
 from runnable.exceptions import RunnableError, first_line
@@ -84,7 +84,7 @@ def examine(configuration_file: str, environ: Mapping[str, str]) -> tuple[Health
     try:
         services = load_services(configuration_file, interactive_default="local", environ=environ)
     except RunnableError as error:
-        health.problems.append(str(error))
+        health.problems.append(without_passwords(str(error)))
         return health, None
     health.file = str(services.file or "")
     for section in SECTIONS:
@@ -97,9 +97,10 @@ def _look(health: Health, look: Callable[[], object]) -> None:
     try:
         look()
     except RunnableError as error:
-        health.problems.append(str(error))
+        health.problems.append(without_passwords(str(error)))
     except Exception as problem:
-        health.problems.append(f"A look at the services failed: {first_line(problem)}.")
+        reason = without_passwords(first_line(problem))
+        health.problems.append(f"A look at the services failed: {reason}.")
 
 
 def _look_at_service(health: Health, services: Services, section: str) -> None:

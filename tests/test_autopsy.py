@@ -6,7 +6,6 @@ import os
 from collections.abc import Container, Iterator
 from pathlib import Path
 
-import apsw
 import pytest
 
 from runnable import Catalog, Pipeline, PythonTask, Stub, json, pickled
@@ -17,6 +16,7 @@ from runnable.exceptions import JournalCorruptError, RunNotFoundError
 from runnable.extensions.catalog.file_system import FileSystemCatalog
 from runnable.extensions.run_log_store.buffered import BufferedRunLogStore
 from runnable.extensions.run_log_store.sqlite import SQLiteRunLogStore
+from runnable.extensions.run_log_store.sqlite_connection import connect
 from runnable.records import Record
 from runnable.store import BaseRunLogStore, Owner, RunRecord
 
@@ -60,16 +60,18 @@ def look(given: BaseRunLogStore | None = None) -> Autopsy:
 
 def spoil(statement: str, *values: object) -> None:
     """Change the database by hand."""
-    connection = apsw.Connection(str(Path(".runnable", "runs.db")))
+    connection = connect(str(Path(".runnable", "runs.db")))
     connection.execute(statement, values)
     assert connection.changes() > 0
     connection.close()
 
 
-def bodies() -> Iterator[tuple[int, bytes]]:
-    connection = apsw.Connection(str(Path(".runnable", "runs.db")))
-    yield from connection.execute("SELECT seq, body FROM journal ORDER BY seq").fetchall()
+def bodies() -> list[tuple[int, bytes]]:
+    """The rows of the journal, as they are kept."""
+    connection = connect(str(Path(".runnable", "runs.db")))
+    rows = connection.execute("SELECT seq, body FROM journal ORDER BY seq").fetchall()
     connection.close()
+    return [(seq, body) for seq, body in rows]
 
 
 def test_a_whole_run_has_no_problem(run: str) -> None:

@@ -39,6 +39,7 @@ def doctor(run_id: RunId = "", configuration: Configuration = "", as_json: Json 
 
     from runnable.cli.exit_status import FAILED
     from runnable.cli.output import write_json
+    from runnable.config_section import without_passwords
     from runnable.health import examine
 
     health, services = examine(configuration, os.environ)
@@ -47,8 +48,9 @@ def doctor(run_id: RunId = "", configuration: Configuration = "", as_json: Json 
         try:
             run = _look_at_run(run_id, services)
         except RunnableError as error:
-            if str(error) not in health.problems:
-                health.problems.append(str(error))
+            sentence = without_passwords(str(error))
+            if sentence not in health.problems:
+                health.problems.append(sentence)
     if as_json:
         write_json(_document(health, run))
     else:
