@@ -1,29 +1,49 @@
-"""The services of a run, as the configuration file and the environment choose them."""
+"""The services of a run, as a configuration file and the environment choose them."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, TypeVar, get_args
+from typing import TYPE_CHECKING, Final, Literal, TypeVar, get_args
 
 from pydantic import BaseModel
 
 from runnable import plugins
-from runnable.catalog import BaseCatalog
-from runnable.defaults import CONFIGURATION_FILE
-from runnable.executor import BaseJobExecutor, BasePipelineExecutor
-from runnable.pickler import BasePickler
-from runnable.secrets import BaseSecrets
+from runnable.defaults import CONFIGURATION_FILE, PROJECT_FILE
 from runnable.store import BaseRunLogStore
 
 if TYPE_CHECKING:
-    from runnable.config_file import Section
+    from pydantic.fields import FieldInfo
+
+    from runnable.catalog import BaseCatalog
+    from runnable.config_section import Section
+    from runnable.executor import BaseJobExecutor, BasePipelineExecutor
+    from runnable.pickler import BasePickler
+    from runnable.secrets import BaseSecrets
 
 Service = TypeVar("Service", bound=BaseModel)
 InteractiveExecutor = Literal["local", "async-local"]
 
 FILE_VARIABLE: Final = "RUNNABLE_CONFIGURATION_FILE"
+PREFIX: Final = "RUNNABLE_"
+OTHER_PREFIXES: Final = ("RUNNABLE_PRM_", "RUNNABLE_VAR_")
+OTHER_VARIABLES: Final = frozenset(
+    {
+        FILE_VARIABLE,
+        "RUNNABLE_PARAMETERS_FILE",
+        "RUNNABLE_RUN_ID",
+        "RUNNABLE_RUN_TAG",
+        "RUNNABLE_RETRY_RUN_ID",
+        "RUNNABLE_STEP_PATH",
+        "RUNNABLE_STEP_ATTEMPT",
+        "RUNNABLE_IDEMPOTENCY_KEY",
+        "RUNNABLE_KEY",
+        "RUNNABLE_PROGRESS",
+    }
+)
+"""The variables that say nothing of a section."""
 
 DEFAULT_TYPES: Final[Mapping[str, str]] = {
     "job-executor": "local",
@@ -32,18 +52,92 @@ DEFAULT_TYPES: Final[Mapping[str, str]] = {
     "secrets": "env-secrets",
     "pickler": "pickle",
 }
-"""The plug-in of a section that the file does not have; the call says the pipeline executor's."""
+"""The plug-in of a section that nothing chooses; the call says the pipeline executor's."""
 
 
-class Services(NamedTuple):
-    """What a run is put together from."""
+class Services:
+    """What a run is put together from: each is imported and made when it is first asked for.
 
-    pipeline_executor: BasePipelineExecutor
-    job_executor: BaseJobExecutor
-    run_log_store: BaseRunLogStore
-    catalog: BaseCatalog
-    secrets: BaseSecrets
-    pickler: BasePickler
+    Each of them raises, then, a `PluginError` if its `type` is unknown or does not load, and a
+    `ConfigurationError` if it does not take a key or a value.
+
+    Args:
+        sections: What the file and the variables say, by the hyphenated names of the sections.
+        defaults: The plug-in of each section that is not among them.
+        folder: Where relative paths of the defaults begin.
+        file: The configuration file; None if there is none.
+    """
+
+    def __init__(
+        self,
+        sections: Mapping[str, Section],
+        defaults: Mapping[str, str],
+        folder: Path,
+        file: Path | None = None,
+    ) -> None:
+        self.sections: Mapping[str, Section] = sections
+        self.file: Path | None = file
+        self._defaults, self._folder = defaults, folder
+        self._made: dict[str, BaseModel] = {}
+
+    @property
+    def pipeline_executor(self) -> BasePipelineExecutor:
+        """Places the tasks of a pipeline."""
+        from runnable.executor import BasePipelineExecutor
+
+        return self._service("pipeline-executor", BasePipelineExecutor)
+
+    @property
+    def job_executor(self) -> BaseJobExecutor:
+        """Places the task of a job."""
+        from runnable.executor import BaseJobExecutor
+
+        return self._service("job-executor", BaseJobExecutor)
+
+    @property
+    def run_log_store(self) -> BaseRunLogStore:
+        """Keeps journals."""
+        return self._service("run-log-store", BaseRunLogStore)
+
+    @property
+    def catalog(self) -> BaseCatalog:
+        """Keeps files."""
+        from runnable.catalog import BaseCatalog
+
+        return self._service("catalog", BaseCatalog)
+
+    @property
+    def secrets(self) -> BaseSecrets:
+        """Has the values of secrets."""
+        from runnable.secrets import BaseSecrets
+
+        return self._service("secrets", BaseSecrets)
+
+    @property
+    def pickler(self) -> BasePickler:
+        """Pickles what is returned as an object."""
+        from runnable.pickler import BasePickler
+
+        return self._service("pickler", BasePickler)
+
+    def type_of(self, section: str) -> str:
+        """The name of the plug-in of a section."""
+        found = self.sections.get(section)
+        return self._defaults[section] if found is None else found.type
+
+    def _service(self, name: str, base: type[Service]) -> Service:
+        found = self._made.get(name)
+        if not isinstance(found, base):
+            found = self._made[name] = self._make(name, base)
+        return found
+
+    def _make(self, name: str, base: type[Service]) -> Service:
+        section = self.sections.get(name)
+        if section is not None:
+            model = section.load(base)
+            return section.validated(model, _default_paths(model, self._folder))
+        model = plugins.load_as(name.replace("-", "_"), self._defaults[name], base)
+        return model.model_construct(None, **_default_paths(model, self._folder))
 
 
 def load_services(
@@ -56,19 +150,20 @@ def load_services(
     """The services that the configuration names, the defaults where it names none.
 
     The file is the one that `RUNNABLE_CONFIGURATION_FILE` names, else `configuration_file`, else
-    `runnable-config.yaml` in the folder, if there is one.
+    `runnable-config.yaml` in the folder, else the table `tool.runnable` of `pyproject.toml` there.
+    Variables `RUNNABLE_<SECTION>_<KEY>` replace what it says, key by key.
 
     Args:
         configuration_file: The file's path, relative to the folder.
-        interactive_default: The pipeline executor where the file has none.
+        interactive_default: The pipeline executor where nothing names one.
         environ: The variables; those of this process if not given.
-        folder: Where relative paths of the defaults begin; the current folder if not given. Those
-            in the file begin at the file's own folder.
+        folder: Where relative paths of the defaults and of variables begin; the current folder if
+            not given. Those in the file begin at the file's own folder.
 
     Raises:
-        ConfigurationError: If the file cannot be read, or means nothing: an unknown section, key
-            or `${VARIABLE}`, or a value that the service does not take.
-        PluginError: If a `type` is unknown or does not load.
+        ConfigurationError: If the file cannot be read, or it or a variable means nothing: an
+            unknown section or `${VARIABLE}`, a section without a type. What is in a section is
+            looked at when its service is asked for.
 
     Example:
         >>> services = load_services(interactive_default="local", environ={}, folder=Path("/"))
@@ -77,24 +172,17 @@ def load_services(
     """
     environ = os.environ if environ is None else environ
     folder = Path.cwd() if folder is None else folder.absolute()
-    sections = _sections(configuration_file, environ, folder)
+    defaults = {"pipeline-executor": interactive_default, **DEFAULT_TYPES}
+    named = environ.get(FILE_VARIABLE, "")
+    file = _file(folder, named or configuration_file)
+    variables = unclaimed(environ)
+    if file is None and not variables:
+        return Services({}, defaults, folder)
+    from runnable.config_file import read_sections
 
-    def service(name: str, base: type[Service], default: str) -> Service:
-        section = sections.get(name)
-        if section is None:
-            model = plugins.load_as(name.replace("-", "_"), default, base)
-            return model.model_construct(None, **_default_paths(model, folder))
-        model = section.load(base)
-        return section.validated(model, _default_paths(model, folder))
-
-    return Services(
-        service("pipeline-executor", BasePipelineExecutor, interactive_default),
-        service("job-executor", BaseJobExecutor, DEFAULT_TYPES["job-executor"]),
-        service("run-log-store", BaseRunLogStore, DEFAULT_TYPES["run-log-store"]),
-        service("catalog", BaseCatalog, DEFAULT_TYPES["catalog"]),
-        service("secrets", BaseSecrets, DEFAULT_TYPES["secrets"]),
-        service("pickler", BasePickler, DEFAULT_TYPES["pickler"]),
-    )
+    note = f" ({FILE_VARIABLE} names it)" if named else "" if configuration_file else None
+    sections = read_sections(file, note, variables, environ, defaults, folder)
+    return Services(sections, defaults, folder, file)
 
 
 def load_store(configuration_file: str = "") -> BaseRunLogStore:
@@ -103,28 +191,51 @@ def load_store(configuration_file: str = "") -> BaseRunLogStore:
     return services.run_log_store
 
 
-def _sections(
-    configuration_file: str, environ: Mapping[str, str], folder: Path
-) -> dict[str, Section]:
-    """The sections of the file that counts; none, and nothing is loaded, if there is no file."""
-    named = environ.get(FILE_VARIABLE, "")
-    path = folder / (named or configuration_file or CONFIGURATION_FILE)
-    if not named and not configuration_file and not os.path.lexists(path):
-        return {}
-    from runnable.config_file import read_sections
+def unclaimed(environ: Mapping[str, str]) -> list[str]:
+    """The variables that are ours by their name, and may be about a section.
 
-    return read_sections(path, environ, f" ({FILE_VARIABLE} names it)" if named else "")
+    Example:
+        >>> unclaimed({"RUNNABLE_RUN_ID": "x", "RUNNABLE_CATALOG_TYPE": "s3", "PATH": ""})
+        ['RUNNABLE_CATALOG_TYPE']
+    """
+    return [
+        name
+        for name in environ
+        if name.startswith(PREFIX)
+        and name not in OTHER_VARIABLES
+        and not name.startswith(OTHER_PREFIXES)
+    ]
+
+
+def _file(folder: Path, named: str) -> Path | None:
+    """The file that is named, else the one there is."""
+    if named:
+        return folder / named
+    for name in (CONFIGURATION_FILE, PROJECT_FILE):
+        path = f"{folder}/{name}"
+        if os.path.lexists(path):
+            return Path(path)
+    return None
 
 
 def _default_paths(model: type[BaseModel], folder: Path) -> dict[str, Path]:
     """The fields that are paths and have a default, which begins in the folder."""
     resolved: dict[str, Path] = {}
-    for name, described in model.model_fields.items():
-        if _is_path(described.annotation) and not described.default_factory_takes_validated_data:
-            default = described.get_default(call_default_factory=True)
-            if isinstance(default, Path):
-                resolved[described.alias or name] = folder / default
+    for key, field in _path_fields(model):
+        default = field.get_default(call_default_factory=True)
+        if isinstance(default, Path):
+            resolved[key] = folder / default
     return resolved
+
+
+@lru_cache(maxsize=64)
+def _path_fields(model: type[BaseModel]) -> list[tuple[str, FieldInfo]]:
+    """Those that can have a path as their default, each with its key."""
+    return [
+        (field.alias or name, field)
+        for name, field in model.model_fields.items()
+        if _is_path(field.annotation) and not field.default_factory_takes_validated_data
+    ]
 
 
 def _is_path(annotation: object) -> bool:

@@ -33,6 +33,7 @@ from runnable.leftover import left_of
 from runnable.masking import Masker
 from runnable.opening import Opened, Opening
 from runnable.outputs import previews
+from runnable.pickling import LatePickler
 from runnable.processes import CHILDREN, end_left
 from runnable.reading import OnDisconnect, Reading
 from runnable.runlog import RunLog
@@ -213,6 +214,10 @@ class AsyncPipelineContext:
     def _open(self) -> tuple[Services, Opened]:
         self.opening.look_at_code()
         services = self._load_services()
+        # Whatever is wrong with a service that the run needs is told before it begins.
+        _ = services.job_executor if self._is_job else services.pipeline_executor
+        if self.dag.uses_files:
+            _ = services.catalog
         return services, self.opening.open(self.dag, services, self.clock, self._tracing)
 
     @property
@@ -222,14 +227,15 @@ class AsyncPipelineContext:
 
     def _make_run(self, opened: Opened) -> Run:
         run_id, executor = self.run_id, self._executor
+        self._pickler = pickler = LatePickler(self.services)
         return Run(
             run_id=run_id,
             sink=self._journal,
             clock=self.clock,
-            pickler=self.services.pickler,
+            pickler=pickler,
             put_blob=self._put_blob,
-            sign=self.services.pickler.sign,
-            sign_secret=partial(self.services.pickler.sign, "", "", "a secret of a cached step"),
+            sign=pickler.sign,
+            sign_secret=partial(pickler.sign, "", "", "a secret of a cached step"),
             store=self.services.run_log_store,
             tag=opened.tag,
             secrets=opened.secrets,
@@ -239,7 +245,7 @@ class AsyncPipelineContext:
             log_level=self.log_level,
             echo=executor.echo,
             tracing=self._tracing,
-            catalog=self.services.catalog,
+            find_catalog=lambda: self.services.catalog,
             ledger=Ledger.of(opened.history),
         )
 
@@ -358,7 +364,7 @@ class AsyncPipelineContext:
         store, told = self.services.run_log_store, self._journal.told or []
         history = self._opened.history
         records = told if history is not None else [self._opened.first.plain, *told]
-        return RunLog.put_off(records, history, store.get_blob, self.services.pickler, store.read)
+        return RunLog.put_off(records, history, store.get_blob, self._pickler, store.read)
 
 
 class _Life(asyncio.Task[None]):

@@ -12,6 +12,7 @@ INTERRUPTED: Final = "interrupted"
 
 LOGGER_NAME: Final = "runnable"
 CONFIGURATION_FILE: Final = "runnable-config.yaml"
+PROJECT_FILE: Final = "pyproject.toml"
 STORE_FOLDER: Final = ".runnable"
 
 ON_FAILURE: Final = "on_failure"

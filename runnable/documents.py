@@ -76,7 +76,7 @@ def read_mapping(path: str, error: ErrorOf) -> dict[str, Any]:
 
 def read_document(path: str, error: ErrorOf) -> Document:
     """The same, with the line of each key."""
-    text = _read_text(path, error)
+    text = read_text(path, error)
     return _parse_json(text, error) if path.endswith(".json") else parse_yaml(text, error)
 
 
@@ -110,7 +110,8 @@ def parse_yaml(text: str, error: ErrorOf) -> Document:
     return Document(_mapping(builder.root, error), builder.lines)
 
 
-def _read_text(path: str, error: ErrorOf) -> str:
+def read_text(path: str, error: ErrorOf) -> str:
+    """The text of a regular file, at most 1 MiB of UTF-8; what else it is, `error` tells."""
     if "\0" in path:
         raise error("has a null character in its name, so it cannot exist")
     try:
@@ -327,9 +328,7 @@ class _Builder:
             raise self._error(f"has a key that is not text (line {line})")
         if len(self._open) > MAX_JSON_DEPTH:
             raise self._error(f"{_TOO_DEEP} (line {line})")
-        place = self._place(line)
-        content: dict[str, Any] | list[Any] = {} if kind == "map" else []
-        self._open.append(_Open(content, place, event.anchor))
+        self._open.append(_Open({} if kind == "map" else [], self._place(line), event.anchor))
 
     def _end(self, line: int) -> None:
         closed = self._open.pop()

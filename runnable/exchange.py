@@ -45,7 +45,8 @@ class Exchange:
     def __init__(self, wanted: Catalog, scope: Scope) -> None:
         self._wanted = wanted
         self._scope = scope
-        self._service: BaseCatalog = scope.run.catalog or DoNothingCatalog()
+        find = scope.run.find_catalog or DoNothingCatalog
+        self._service: BaseCatalog = find()
         self._files: list[DataCatalog] = []
         self._made: list[DataCatalog] = []
         self._stop = threading.Event()

@@ -137,6 +137,10 @@ class BaseNode(ABC):
         """Whether it returns a pickled value of its own."""
         return False
 
+    def uses_files(self) -> bool:
+        """Whether it gets or puts files of the catalog itself."""
+        return False
+
     @property
     def may_be_hindered(self) -> bool:
         """Whether `obstacles` can find anything."""
@@ -318,6 +322,11 @@ class Graph:
     def pickles(self) -> bool:
         """Whether a step returns a pickled value."""
         return any(node.pickles() for _, node in self.all_nodes())
+
+    @cached_property
+    def uses_files(self) -> bool:
+        """Whether a step gets or puts files of the catalog."""
+        return any(node.uses_files() for _, node in self.all_nodes())
 
     @cached_property
     def hindered(self) -> dict[str, BaseNode]:

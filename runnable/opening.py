@@ -29,6 +29,7 @@ from runnable.leases import KEEPER
 from runnable.masking import Masker
 from runnable.names import check_label, check_run_id
 from runnable.parameters import Parameter, initial_parameters
+from runnable.pickling import LatePickler
 from runnable.processes import refuse_in_import_of_main
 from runnable.records import Record, control_record
 from runnable.remaining import misfits
@@ -107,8 +108,9 @@ class Opening(NamedTuple):
         first_run = FIRST_RUN.take() and "RUNNABLE_STEP_PATH" not in self.environ
         from_environ: Mapping[str, str] = self.environ if first_run else {}
         resume = self.resume or from_environ.get("RUNNABLE_RETRY_RUN_ID", "")
-        secrets = _secrets_of(graph, services.secrets)
-        services.pickler.prepare(in_memory=services.run_log_store.in_memory, is_used=graph.pickles)
+        secrets = _secrets_of(graph, services)
+        if graph.pickles:
+            LatePickler(services).prepare()
         if resume:
             return self._resume(check_run_id(resume), graph, services, clock, secrets, tracing)
         run_id = self.run_id or from_environ.get("RUNNABLE_RUN_ID", "") or clock.new_run_id()
@@ -163,7 +165,7 @@ class Opening(NamedTuple):
                 raise RunHeldError(run_id, str(found.owner))
             found = store.lease(run_id, Owner.current(), "release", epoch=found.epoch)
         history = fold(store.read(run_id, kinds=CONTROL_KINDS)).attach(
-            store.get_blob, services.pickler, store.read
+            store.get_blob, LatePickler(services), store.read
         )
         if history.run_id != run_id:
             raise JournalCorruptError(run_id, 1, f"it tells of the run {history.run_id!r}")
@@ -286,9 +288,9 @@ def _identity(graph: Graph, trace: str, code: bytes) -> bytes:
     )
 
 
-def _secrets_of(graph: Graph, service: BaseSecrets) -> dict[str, str]:
+def _secrets_of(graph: Graph, services: _Services) -> dict[str, str]:
     """The secrets that the graph's steps name, looked up before anything runs."""
-    return {name: service.require(name, path) for name, path in graph.secrets.items()}
+    return {name: services.secrets.require(name, path) for name, path in graph.secrets.items()}
 
 
 def _check_leaks(parameters: Mapping[str, Parameter], secrets: Mapping[str, str]) -> None:

@@ -75,12 +75,12 @@ def load(group: str, name: str) -> type[object]:
     built_in = BUILT_IN.get(group, {}).get(name)
     if built_in is not None:
         return _imported(group, name, built_in, "runnable")
-    registered = {point.value: point for point in _entry_points(group) if point.name == name}
-    if not registered:
+    found = {point.value: point for point in _entry_points(group) if point.name == name}
+    if not found:
         raise PluginError.unknown(group, name, known(group))
-    if len(registered) > 1:
-        raise PluginError(group, name, f"is registered more than once: {', '.join(registered)}")
-    target, point = registered.popitem()
+    if len(found) > 1:
+        raise PluginError(group, name, f"is registered more than once: {', '.join(found)}")
+    target, point = found.popitem()
     return _imported(group, name, target, point.dist.name if point.dist else "")
 
 
@@ -89,10 +89,23 @@ def known(group: str) -> list[str]:
     return sorted({*BUILT_IN.get(group, {}), *(point.name for point in _entry_points(group))})
 
 
-def _entry_points(group: str) -> list[EntryPoint]:
-    from importlib.metadata import entry_points
+def registered() -> list[EntryPoint]:
+    """What every installed package registers; one whose files cannot be read registers nothing."""
+    from importlib.metadata import distributions
 
-    return list(entry_points(group=group))
+    found: dict[str, list[EntryPoint]] = {}
+    for distribution in distributions():
+        try:
+            # Of two of one name, the interpreter imports what comes first on its path.
+            name, points = distribution.name, list(distribution.entry_points)
+            found.setdefault(_normal(name), points)
+        except Exception:  # its files may hold anything
+            continue
+    return [point for points in found.values() for point in points]
+
+
+def _entry_points(group: str) -> list[EntryPoint]:
+    return [point for point in registered() if point.group == group]
 
 
 @functools.lru_cache(maxsize=64)

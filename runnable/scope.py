@@ -34,7 +34,7 @@ from runnable.series import (
 if TYPE_CHECKING:
     from runnable.catalog import BaseCatalog
     from runnable.ledger import Ledger
-    from runnable.pickler import BasePickler
+    from runnable.pickling import Pickles
     from runnable.proc import ProcessIdentity
     from runnable.runlog import RunLog
     from runnable.store import BaseRunLogStore
@@ -172,7 +172,7 @@ class Run:
     run_id: str
     sink: Sink
     clock: Clock
-    pickler: BasePickler
+    pickler: Pickles
     put_blob: Callable[[bytes], str]
     """Keeps bytes beside the run and names them by their sha-256; called from a thread."""
     sign: Callable[[str, str, str, bytes], str] | None = None
@@ -204,8 +204,8 @@ class Run:
     """Functions that go on in threads although nobody waits for them any more."""
     tracing: Tracing | None = None
     """Makes the spans; None if no tracer is configured."""
-    catalog: BaseCatalog | None = None
-    """Where files are kept; None outside a run."""
+    find_catalog: Callable[[], BaseCatalog] | None = None
+    """Looks up where files are kept; None outside a run."""
     ledger: Ledger | None = None
     """Which files the steps have put; None until there are any."""
     is_blocked: bool = False

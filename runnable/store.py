@@ -305,6 +305,17 @@ class BaseRunLogStore(ABC, BaseModel):
         time.sleep(seconds)
         return 0
 
+    def describe(self) -> Mapping[str, str]:
+        """What it can tell of itself, for `runnable doctor`: a name → a few words.
+
+        It is looked at as a reader of runs would, and no run or table is made. A store that has
+        more to tell (a version, a size) overrides it.
+
+        Raises:
+            StoreError: If it cannot be reached, or is not what it should be.
+        """
+        return {"runs": "there are some" if self.list_runs(limit=1) else "none yet"}
+
     def wishes(self, run_ids: Collection[str]) -> Mapping[str, str]:
         """Which of these runs somebody asked to cancel, and why.
 

@@ -12,11 +12,12 @@ from typing import ClassVar
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import Field, SecretStr, field_validator
+from pydantic import BaseModel, Field, SecretStr, field_validator
 
-from runnable import plugins
-from runnable.config import DEFAULT_TYPES, Services, load_services
-from runnable.config_file import SECTIONS, expand_text
+from runnable import Catalog, Pipeline, PythonJob, PythonTask, pickled, plugins
+from runnable.config import DEFAULT_TYPES, OTHER_VARIABLES, Services, load_services
+from runnable.config_file import expand_text
+from runnable.config_variables import SECTIONS
 from runnable.exceptions import ConfigurationError, PluginError, RunnableError
 from runnable.secrets import BaseSecrets, DoNothingSecrets
 
@@ -74,15 +75,22 @@ def folder(tmp_path: Path) -> Path:
 Load = Callable[..., Services]
 
 
+def made(services: Services) -> list[BaseModel]:
+    """All of them, looked up."""
+    return [getattr(services, name) for name in NAMES]
+
+
 @pytest.fixture
 def load(folder: Path) -> Load:
     """Load the services of a configuration's text, with these variables."""
 
     def load(text: str, /, **environ: str) -> Services:
         (folder / "conf.yaml").write_text(text)
-        return load_services(
+        services = load_services(
             "conf.yaml", interactive_default="local", environ=environ, folder=folder
         )
+        made(services)
+        return services
 
     return load
 
@@ -99,9 +107,9 @@ def vault(load: Load) -> Callable[..., Vault]:
     return vault
 
 
-def error_of(load: Callable[..., object], *text: str, **environ: str) -> str:
+def error_of(load: Callable[..., object], *given: object, **environ: str) -> str:
     with pytest.raises(ConfigurationError) as caught:
-        load(*text, **environ)
+        load(*given, **environ)
     return str(caught.value)
 
 
@@ -130,7 +138,7 @@ def test_without_a_configuration_each_service_is_the_default_one(
 
 
 def test_an_empty_configuration_is_as_good_as_none(load: Load, folder: Path) -> None:
-    assert load("") == default_services(folder)
+    assert made(load("")) == made(default_services(folder))
 
 
 def test_a_section_chooses_the_plug_in(load: Load) -> None:
@@ -143,8 +151,8 @@ def test_a_section_chooses_the_plug_in(load: Load) -> None:
 @pytest.mark.parametrize("section", SECTIONS)
 def test_a_section_may_be_written_with_a_hyphen_or_an_underscore(load: Load, section: str) -> None:
     plugin = DEFAULT_TYPES.get(section, "local")
-    assert load(f"{section}: {{type: {plugin}}}") == load(
-        f"{section.replace('-', '_')}: {{type: {plugin}}}"
+    assert made(load(f"{section}: {{type: {plugin}}}")) == made(
+        load(f"{section.replace('-', '_')}: {{type: {plugin}}}")
     )
 
 
@@ -237,7 +245,7 @@ def test_a_configuration_in_json_is_read_without_line_numbers(folder: Path) -> N
     path = folder / "conf.json"
     path.write_text('{"secrets": {"type": "vault", "size": "many"}}')
     with pytest.raises(ConfigurationError) as caught:
-        load_services(str(path), interactive_default="local", environ={}, folder=folder)
+        _ = load_services(str(path), interactive_default="local", environ={}, folder=folder).secrets
     assert str(caught.value).startswith(f"Configuration {path}: secrets.size should be")
 
 
@@ -491,7 +499,7 @@ def test_without_a_configuration_file_neither_yaml_nor_entry_points_are_read(
 ) -> None:
     program = (
         "import importlib.metadata as metadata, sys\n"
-        "metadata.entry_points = None\n"
+        "metadata.distributions = None\n"
         "from runnable.config import load_services\n"
         "load_services(interactive_default='async-local', environ={})\n"
         "print({'yaml', 'json.tool', 'rich', 'stevedore', 'logfire'} & set(sys.modules))\n"
@@ -506,3 +514,405 @@ def test_without_a_configuration_file_neither_yaml_nor_entry_points_are_read(
     )
     assert (done.stdout, done.stderr) == ("set()\n", "")
     assert list(folder.iterdir()) == []
+
+
+# TOML
+
+
+def project(folder: Path, text: str, **environ: str) -> Services:
+    (folder / "pyproject.toml").write_text(text)
+    services = load_services(interactive_default="local", environ=environ, folder=folder)
+    made(services)
+    return services
+
+
+def test_the_table_of_the_project_counts_where_there_is_no_file(folder: Path) -> None:
+    text = "[project]\nname = 'x'\n\n[tool.runnable.secrets]\ntype = 'vault'\nlabel = '${A}'\n"
+    assert project(folder, text, A="a").secrets.model_dump()["label"] == "a"
+    (folder / "runnable-config.yaml").write_text("secrets: {type: vault, label: b}")
+    assert project(folder, text, A="a").secrets.model_dump()["label"] == "b"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[tool.runnable.run_log_store]\ntype = 'buffered'",
+        "[tool.runnable]\nrun-log-store.type = 'buffered'",
+        "[tool]\nrunnable = { run-log-store = { type = 'buffered' } }",
+        "[ 'tool' . \"runnable\" . run-log-store ]\ntype = 'buffered'",
+        "tool.runnable.run-log-store.type = 'buffered'",
+        "tool = { runnable = { run-log-store = { type = 'buffered', config = {} } } }",
+    ],
+)
+def test_the_table_may_be_written_in_every_way_of_toml(folder: Path, text: str) -> None:
+    assert project(folder, text).run_log_store.service_name == "buffered"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[project]\ndependencies = ['runnable']", "[tool.other]\nx = 'runnable'", "runnable = ["],
+)
+def test_a_project_without_the_table_has_the_defaults(folder: Path, text: str) -> None:
+    assert project(folder, text).run_log_store.service_name == "sqlite"
+
+
+@pytest.mark.parametrize(
+    ("text", "where", "reason"),
+    [
+        ("tool = 'runnable'", ":1", "tool is not a table"),
+        ("[tool]\nrunnable = 5", ":2", "tool.runnable is not a table"),
+        ("[tool.runnable\n", "", "the file is not valid TOML: "),
+        ("[tool.runnable]\na = 1\na = 2\n", "", "the file has a key twice (line 3)"),
+        (
+            "[tool.runnable.catalogue]\ntype = 's3'",
+            ":1",
+            "there is no section 'catalogue' (there are: catalog, job-executor, ",
+        ),
+        (
+            "[tool.runnable]\n\nsecrets = 'vault'",
+            ":3",
+            "the section secrets is not a mapping with a type and its keys",
+        ),
+        (
+            "[tool.runnable.secrets]\ntype = 'vault'\n[tool.runnable.secrets.config]\nlable = 'x'",
+            ":4",
+            "secrets has no key 'lable' (there are: label, ",
+        ),
+        (
+            "[tool.runnable.secrets]\ntype = 'vault'\ntext = '''\nsize = 1'''\nsize = 'many'",
+            ":5",
+            "secrets.size should be a valid integer, unable to parse string as an integer",
+        ),
+        (
+            "[tool.runnable.secrets]\ntype = 'vault'\nlabel = 1979-05-27\nsizes = [1,\n '${N}']",
+            ":4",
+            "secrets.sizes.1 has ${N}, and neither RUNNABLE_VAR_N nor N is set",
+        ),
+        ("[tool.runnable.secrets]\ntype = 'volt'", ":2", "is not known (there are: vault, "),
+    ],
+)
+def test_a_fault_in_toml_is_told_with_its_line(
+    folder: Path, text: str, where: str, reason: str
+) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        project(folder, text.replace("text = '''\nsize = 1'''", "label = '''\nsize = 1'''"))
+    assert str(caught.value).startswith(f"Configuration {folder}/pyproject.toml{where}")
+    assert reason in str(caught.value)
+
+
+def test_a_named_toml_file_has_the_sections_at_its_top_but_a_project_in_its_table(
+    folder: Path,
+) -> None:
+    (folder / "conf.toml").write_text("[secrets]\ntype = 'vault'\nspare = 'x'")
+    below = folder / "below"
+    below.mkdir()
+    (below / "pyproject.toml").write_text("[tool.runnable.secrets]\ntype = 'vault'\nspare = 'x'")
+    for name, beside in (("conf.toml", folder), ("below/pyproject.toml", below)):
+        secrets = load_services(
+            name, interactive_default="local", environ={}, folder=folder
+        ).secrets
+        assert secrets.model_dump()["spare"] == beside / "x"
+
+
+def test_a_project_that_was_named_must_have_the_table(folder: Path) -> None:
+    (folder / "pyproject.toml").write_text("[project]\nname = 'x'")
+    for environ in ({}, {"RUNNABLE_CONFIGURATION_FILE": "pyproject.toml"}):
+        with pytest.raises(ConfigurationError, match=r"the file has no table \[tool.runnable\]"):
+            load_services(
+                "pyproject.toml", interactive_default="local", environ=environ, folder=folder
+            )
+
+
+# Sections in variables
+
+
+def by_variables(folder: Path, **environ: str) -> Services:
+    services = load_services(interactive_default="local", environ=environ, folder=folder)
+    made(services)
+    return services
+
+
+def test_variables_choose_plug_ins_and_keys_without_a_file(folder: Path) -> None:
+    services = by_variables(
+        folder,
+        RUNNABLE_RUN_LOG_STORE_TYPE="buffered",
+        RUNNABLE_RUN_LOG_STORE_STORE_PATIENCE="2.5",
+        RUNNABLE_PIPELINE_EXECUTOR_ECHO="false",
+        RUNNABLE_SECRETS_TYPE="vault",
+        RUNNABLE_SECRETS_MADE_HERE="made/up",
+        RUNNABLE_SECRETS_LABEL="5",
+        RUNNABLE_SECRETS_SIZES="[1, 2]",
+        RUNNABLE_SECRETS_DSN="${A}",
+    )
+    assert services.run_log_store.service_name == "buffered"
+    assert services.run_log_store.store_patience == 2.5
+    assert services.pipeline_executor.service_name == "local"
+    assert services.pipeline_executor.echo is False
+    secrets = services.secrets
+    assert isinstance(secrets, Vault)
+    assert (secrets.made, secrets.label, secrets.sizes) == (folder / "made/up", "5", [1, 2])
+    assert secrets.dsn == "${A}"
+
+
+def test_a_variable_replaces_one_key_of_the_file_and_the_others_stay(
+    vault: Callable[..., Vault], folder: Path
+) -> None:
+    keys = ("label: a", "config: {size: 3, spare: here}")
+    service = vault(*keys, RUNNABLE_SECRETS_SIZE="4", RUNNABLE_SECRETS_PATH="there")
+    assert (service.label, service.size) == ("a", 4)
+    assert (service.spare, service.path) == (folder / "here", folder / "there")
+
+
+def test_a_path_in_a_variable_begins_in_the_current_folder(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "conf.yaml").write_text("catalog: {type: file-system, catalog_location: a}")
+    services = load_services(
+        "../conf.yaml",
+        interactive_default="local",
+        environ={"RUNNABLE_CATALOG_COMPUTE_DATA_FOLDER": "b"},
+        folder=folder,
+    )
+    found = services.catalog.model_dump()
+    assert found["catalog_location"].resolve() == tmp_path / "a"
+    assert found["compute_data_folder"] == folder / "b"
+
+
+def test_where_a_variable_names_another_type_the_keys_of_the_file_do_not_count(
+    load: Load,
+) -> None:
+    text = "run-log-store: {type: sqlite, path: x, lease: 7}"
+    services = load(text, RUNNABLE_RUN_LOG_STORE_TYPE="buffered")
+    assert services.run_log_store.service_name == "buffered"
+    assert services.run_log_store.lease_seconds == 30
+    services = load(text, RUNNABLE_RUN_LOG_STORE_TYPE="sqlite", RUNNABLE_RUN_LOG_STORE_LEASE="8")
+    assert services.run_log_store.lease_seconds == 8
+    assert services.run_log_store.model_dump()["path"].name == "x"
+
+
+def test_a_variable_goes_before_a_key_that_the_file_has_by_the_name_of_its_field(
+    load: Load,
+) -> None:
+    services = load(
+        "run-log-store: {type: sqlite, lease_seconds: 7}", RUNNABLE_RUN_LOG_STORE_LEASE="8"
+    )
+    assert services.run_log_store.lease_seconds == 8
+
+
+def test_a_variable_that_is_set_to_nothing_counts_as_not_set(folder: Path) -> None:
+    services = by_variables(folder, RUNNABLE_RUN_LOG_STORE_TYPE="", RUNNABLE_SECRETS_PREFIX="")
+    assert services.sections == {}
+
+
+def test_a_section_without_a_type_is_whole_when_a_variable_gives_it(load: Load) -> None:
+    services = load("secrets: {label: x}", RUNNABLE_SECRETS_TYPE="vault")
+    assert services.secrets.model_dump()["label"] == "x"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        (
+            "RUNNABLE_RUN_LOG_STORE_PAHT",
+            "x",
+            (
+                "Configuration RUNNABLE_RUN_LOG_STORE_PAHT: run-log-store has no key 'paht' (there "
+                "are: path, durability, lease, store_patience)."
+            ),
+        ),
+        (
+            "RUNNABLE_RUN_LOG_STORE_TYPE",
+            "sqlit",
+            (
+                "Configuration RUNNABLE_RUN_LOG_STORE_TYPE, run_log_store 'sqlit': is not known "
+                "(there are: sqlite, buffered)."
+            ),
+        ),
+        (
+            "RUNNABLE_RUN_LOG_STORE_LEASE",
+            "hidden",
+            (
+                "Configuration RUNNABLE_RUN_LOG_STORE_LEASE: run-log-store.lease should be a valid "
+                "number, unable to parse string as a number."
+            ),
+        ),
+        (
+            "RUNNABLE_PIPELINE_EXECUTOR_ECHO",
+            '{"hidden": 1}',
+            (
+                "Configuration RUNNABLE_PIPELINE_EXECUTOR_ECHO: pipeline-executor.echo should be a "
+                "valid boolean."
+            ),
+        ),
+        (
+            "RUNNABLE_RUN_LOG_STORE_DURABILITY",
+            "hidden",
+            (
+                "Configuration RUNNABLE_RUN_LOG_STORE_DURABILITY: run-log-store.durability should "
+                "be 'process' or 'power'."
+            ),
+        ),
+    ],
+)
+def test_a_mistake_in_a_variable_names_the_variable(
+    folder: Path, name: str, text: str, message: str
+) -> None:
+    assert error_of(by_variables, folder, **{name: text}) == message
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("RUNNABLE_RUN_LOG_STOR_TYPE", "RUNNABLE_RUN_LOG_STORE_TYPE"),
+        ("RUNNABLE_RUNLOG_STORE_PATH", "RUNNABLE_RUN_LOG_STORE_PATH"),
+        ("RUNNABLE_STORE_TYPE", "RUNNABLE_RUN_LOG_STORE_TYPE"),
+        ("RUNNABLE_CATALOGUE_BUCKET", "RUNNABLE_CATALOG_BUCKET"),
+        ("RUNNABLE_SECRET_PREFIX", "RUNNABLE_SECRETS_PREFIX"),
+        ("RUNNABLE_EXECUTOR_ECHO", "RUNNABLE_PIPELINE_EXECUTOR_ECHO"),
+        ("RUNNABLE_CATALOG", "RUNNABLE_CATALOG_TYPE"),
+        ("RUNNABLE_CATALOG_", "RUNNABLE_CATALOG_TYPE"),
+        ("RUNNABLE_catalog_type", "RUNNABLE_CATALOG_TYPE"),
+    ],
+)
+def test_a_variable_much_like_one_of_a_section_is_an_error(
+    folder: Path, name: str, meant: str
+) -> None:
+    message = error_of(by_variables, folder, **{name: "hidden"})
+    assert message.startswith(
+        f"Configuration {name}: there is no such variable; {meant} is one like it (the sections "
+    )
+    assert "hidden" not in message
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *OTHER_VARIABLES - {"RUNNABLE_CONFIGURATION_FILE"},
+        "RUNNABLE_PRM_catalog",
+        "RUNNABLE_VAR_CATALOG",
+        "RUNNABLE_ACME_TOKEN",
+        "RUNNABLE_HOME",
+        "RUNNABLE",
+    ],
+)
+def test_other_variables_are_about_no_section(folder: Path, name: str) -> None:
+    assert by_variables(folder, **{name: "x"}).sections == {}
+
+
+def test_faults_of_the_file_and_of_variables_are_told_together_each_with_its_place(
+    vault: Callable[..., Vault],
+) -> None:
+    message = error_of(vault, "size: -1", "sizes: x", RUNNABLE_SECRETS_PASSWORD="[badly-kept")
+    assert "badly-kept" not in message
+    message = error_of(vault, "size: -1", "sizes: x", RUNNABLE_SECRETS_SIZES="badly-kept")
+    assert message.endswith(
+        "conf.yaml:3: secrets.size should be greater than or equal to 0 (it is '-1'); "
+        "RUNNABLE_SECRETS_SIZES: secrets.sizes should be a valid list."
+    )
+
+
+def test_a_fault_of_a_whole_service_that_only_variables_describe_names_them(folder: Path) -> None:
+    assert error_of(by_variables, folder, RUNNABLE_SECRETS_TYPE="strict") == (
+        "Configuration RUNNABLE_SECRETS_TYPE: secrets needs the key 'address'."
+    )
+
+
+@given(st.text(min_size=1).filter(lambda text: "\0" not in text))
+def test_any_text_in_a_variable_is_taken_as_it_is_or_refused_in_one_sentence(text: str) -> None:
+    for key in ("LABEL", "SIZE", "SIZES", "SPARE", "TYPE"):
+        environ = {"RUNNABLE_SECRETS_TYPE": "vault", f"RUNNABLE_SECRETS_{key}": text}
+        services = load_services(
+            interactive_default="local", environ=environ, folder=Path("/surely-not")
+        )
+        error: Exception | None = None
+        try:
+            _ = services.secrets
+        except ConfigurationError as problem:
+            error = problem
+        assert error is None or str(error).startswith("Configuration RUNNABLE_SECRETS_")
+
+
+# Look-up
+
+
+def test_a_service_is_looked_up_when_it_is_asked_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    load_as = plugins.load_as
+
+    def recording(group: str, name: str, base: type[BaseModel]) -> type[BaseModel]:
+        asked.append(group)
+        return load_as(group, name, base)
+
+    monkeypatch.setattr(plugins, "load_as", recording)
+    text = "catalog: {type: s3}\nsecrets: {type: vault, sice: 1}"
+    services = default_services(folder, text)
+    assert asked == []
+    assert services.run_log_store is services.run_log_store
+    assert asked == ["run_log_store"]
+    with pytest.raises(ConfigurationError, match="secrets has no key 'sice'"):
+        _ = services.secrets
+
+
+def test_the_form_of_every_section_is_looked_at_at_once(folder: Path) -> None:
+    with pytest.raises(ConfigurationError, match="the section catalog needs a type"):
+        default_services(folder, "catalog: {}")
+
+
+def test_a_run_loads_no_service_that_it_does_not_use(folder: Path) -> None:
+    (folder / "runnable-config.yaml").write_text(
+        "catalog: {type: s3, bucket: b}\nsecrets: {type: keyring}\npickler: {type: unknown}\n"
+        "job-executor: {type: unknown}\nrun-log-store: {type: buffered}\n"
+    )
+    program = (
+        "import sys\n"
+        "from runnable import Pipeline, Stub\n"
+        "Pipeline(steps=[Stub(name='a')]).execute()\n"
+        "print([name for name in sys.modules if name.startswith('runnable.extensions.')])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == (
+        (
+            "['runnable.extensions.pipeline_executor', "
+            "'runnable.extensions.pipeline_executor.local', "
+            "'runnable.extensions.run_log_store', "
+            "'runnable.extensions.run_log_store.buffered']\n"
+        ),
+        "",
+    )
+
+
+def give() -> int:
+    return 1
+
+
+@pytest.mark.parametrize(
+    ("section", "step"),
+    [
+        ("pipeline-executor", PythonTask(function=give, name="a")),
+        ("run-log-store", PythonTask(function=give, name="a")),
+        ("catalog", PythonTask(function=give, name="a", catalog=Catalog(put=["x"]))),
+        ("secrets", PythonTask(function=give, name="a", secrets=["X"])),
+        ("pickler", PythonTask(function=give, name="a", returns=[pickled("x")])),
+    ],
+)
+def test_a_fault_of_a_service_that_the_run_needs_is_told_before_it_begins(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, section: str, step: PythonTask
+) -> None:
+    monkeypatch.chdir(folder)
+    for text in ("{type: unknown}", f"{{type: {DEFAULT_TYPES.get(section, 'local')}, no_key: 1}}"):
+        (folder / "runnable-config.yaml").write_text(f"{section}: {text}")
+        with pytest.raises(ConfigurationError, match=r"is not known|has no key 'no_key'"):
+            Pipeline(steps=[step]).execute()
+    assert [path.name for path in folder.rglob("*")] == ["runnable-config.yaml"]
+    job = PythonJob(function=give)
+    (folder / "runnable-config.yaml").write_text("job-executor: {type: unknown}")
+    with pytest.raises(PluginError):
+        job.execute()

@@ -19,14 +19,15 @@ from textwrap import dedent
 from types import ModuleType
 
 import pytest
+from pydantic import BaseModel
 from sybil import Example
 from sybil.document import Document
 from sybil.parsers.markdown import CodeBlockParser
 
 import runnable
 from runnable import exceptions, plugins
-from runnable.config import load_services
-from runnable.config_file import SECTIONS
+from runnable.config import OTHER_PREFIXES, OTHER_VARIABLES, load_services
+from runnable.config_variables import SECTIONS, split, variable_of
 from runnable.events import EVENTS, parse_event
 from runnable.inside import Current
 from runnable.plugins import BUILT_IN
@@ -49,6 +50,14 @@ for name, line, code in json.load(sys.stdin):
     print("\\x1e", end="", flush=True)
 """
 """Runs the fences of a page one after the other, and prints a mark after each."""
+
+
+def services_of(
+    file: str, folder: Path, environ: Mapping[str, str] | None = None
+) -> dict[str, BaseModel]:
+    """The services of a configuration, all of them looked up."""
+    found = load_services(file, interactive_default="async-local", folder=folder, environ=environ)
+    return {section: getattr(found, section.replace("-", "_")) for section in SECTIONS}
 
 
 def name_of(page: Path) -> str:
@@ -172,7 +181,32 @@ def test_the_configurations_on_a_page_are_accepted(page: Path, own_folder: Path)
     for number, example in enumerate(fences(page, "yaml")):
         file = own_folder / f"{number}.yaml"
         file.write_text(str(example.parsed))
-        load_services(str(file), interactive_default="async-local", folder=own_folder)
+        services_of(str(file), own_folder)
+
+
+@pytest.mark.parametrize("page", pages_with("toml"), ids=name_of)
+def test_the_project_files_on_a_page_are_accepted(page: Path, own_folder: Path) -> None:
+    for example in fences(page, "toml"):
+        (own_folder / "pyproject.toml").write_text(str(example.parsed))
+        services_of("", own_folder)
+
+
+def test_the_same_configuration_is_shown_as_yaml_and_as_toml(own_folder: Path) -> None:
+    page = DOCS / "configuration.md"
+    (own_folder / "one.yaml").write_text(str(fences(page, "yaml")[0].parsed))
+    (own_folder / "pyproject.toml").write_text(str(fences(page, "toml")[0].parsed))
+
+    assert services_of("one.yaml", own_folder) == services_of("", own_folder)
+
+
+def test_the_variables_on_the_page_are_accepted(own_folder: Path) -> None:
+    [example] = fences(DOCS / "configuration.md", "bash")
+    environ = dict(re.findall(r"^export (\w+)=(.*)$", str(example.parsed), re.MULTILINE))
+
+    made = services_of("", own_folder, environ)
+
+    assert made["run-log-store"].model_dump(include={"lease_seconds"}) == {"lease_seconds": 60}
+    assert made["pipeline-executor"].model_dump() == {"echo": False}
 
 
 @pytest.mark.parametrize("page", pages_with("json"), ids=name_of)
@@ -297,6 +331,7 @@ VARIABLES = sorted(
         found
         for source in SOURCES
         for found in re.findall(r"\"(RUNNABLE_[A-Z_]*[A-Z])_?\"", source.read_text())
+        if not split(found)[0]  # the examples of those that are made of a section and a key
     }
 )
 
@@ -304,6 +339,16 @@ VARIABLES = sorted(
 @pytest.mark.parametrize("name", VARIABLES)
 def test_a_variable_of_the_environment_is_described(name: str) -> None:
     assert name in in_code((DOCS / "configuration.md").read_text())
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_a_variable_that_is_read_is_not_taken_for_one_of_a_section(name: str) -> None:
+    assert name in OTHER_VARIABLES or f"{name}_" in OTHER_PREFIXES
+
+
+@pytest.mark.parametrize("section", SECTIONS)
+def test_the_variables_of_a_section_are_described(section: str) -> None:
+    assert variable_of(section, "…") in in_code((DOCS / "configuration.md").read_text())
 
 
 def test_the_variables_of_the_environment_are_found() -> None:

@@ -51,7 +51,7 @@ def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def test_a_built_in_is_found_without_reading_entry_points(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delattr("importlib.metadata.entry_points")
+    monkeypatch.delattr("importlib.metadata.distributions")
     assert plugins.load("secrets", "env-secrets") is EnvSecrets
 
 

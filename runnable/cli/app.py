@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from runnable.cli import execute_task, plugins, retention
+from runnable.cli import doctor, execute_task, plugins, retention
 from runnable.cli.exit_status import INTERRUPTED, status_of
 from runnable.cli.output import tell, write_text
 from runnable.exceptions import RunnableError
@@ -55,6 +55,7 @@ def options(version: Version = False) -> None:
     """Run pipelines of ordinary Python functions, and look at the runs there were."""
 
 
+doctor.register(app)
 execute_task.register(app)
 plugins.register(app)
 runs = typer.Typer(help="Look at runs, and delete them.", no_args_is_help=True)

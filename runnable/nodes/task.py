@@ -98,6 +98,10 @@ class TaskNode(BaseNode):
         """Whether one of what the task returns is pickled."""
         return any(declared.kind == "object" for declared in self.task.declared)
 
+    def uses_files(self) -> bool:
+        """Whether the task does."""
+        return self.task.uses_files
+
     @property
     def may_be_hindered(self) -> bool:
         """Whether its task looks for obstacles."""

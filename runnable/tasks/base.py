@@ -94,6 +94,11 @@ class BaseTaskType(TaskSettings, ABC):
             UnencodableError: If JSON cannot hold it.
         """
 
+    @property
+    def uses_files(self) -> bool:
+        """Whether its attempts get or put files."""
+        return self.catalog is not None or self.makes_files
+
     def has_child(self, scope: Scope) -> bool:
         """Whether an attempt starts a process of its own."""
         return False
@@ -266,7 +271,7 @@ class BaseTaskType(TaskSettings, ABC):
 
     def exchange(self, scope: Scope) -> Exchange | None:
         """What the attempt is given of files, and leaves; None if it has nothing to do with any."""
-        if self.catalog is None and not self.makes_files:
+        if not self.uses_files:
             return None
         scope.files = exchange = Exchange(self.catalog or Catalog(), scope)
         return exchange

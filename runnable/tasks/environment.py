@@ -12,6 +12,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Final
 
+from runnable.config_variables import is_secret
 from runnable.defaults import KIB
 from runnable.inside import Current
 from runnable.masking import MIN_SECRET
@@ -53,8 +54,9 @@ _GUARDED: Final = re.compile(
 def environment_of(scope: Scope, secrets: Collection[str], *, parameters: bool) -> dict[str, str]:
     """The variables of a step's child process.
 
-    It has what this process has, but for `RUNNABLE_KEY` and for the secrets that only other steps
-    name; then, later wins, the step's parameters, its iteration variables, its own secrets, and
+    It has what this process has, but for `RUNNABLE_KEY`, variables that give a service a secret, as
+    `RUNNABLE_RUN_LOG_STORE_PASSWORD` does, and the secrets that only other steps name. Then, later
+    wins, it has the step's parameters, its iteration variables, its own secrets, and
     `RUNNABLE_RUN_ID`, `RUNNABLE_STEP_PATH`, `RUNNABLE_STEP_ATTEMPT`, `RUNNABLE_IDEMPOTENCY_KEY`.
     Values that are no text are JSON. What `obstacle` has something to say of is left out.
 
@@ -88,7 +90,10 @@ def _inherited(secrets: Mapping[str, str], own: Mapping[str, str]) -> dict[str, 
     return {
         name: value
         for name, value in os.environ.items()
-        if name not in others and value not in hidden and name != "RUNNABLE_KEY"
+        if name not in others
+        and value not in hidden
+        and name != "RUNNABLE_KEY"
+        and not is_secret(name)
     }
 
 

@@ -155,7 +155,7 @@ def test_no_entry_point_is_looked_for_while_only_our_own_plug_ins_are_named(kind
     guard = (
         "import importlib.metadata\n"
         "def refuse(*_, **__): raise AssertionError('entry points were looked for')\n"
-        "importlib.metadata.entry_points = refuse\n"
+        "importlib.metadata.distributions = refuse\n"
     )
     run = "import asyncio\nresult = build().execute()\nif asyncio.iscoroutine(result):\n"
     child(f"{guard}{kind}{run}    asyncio.run(result)")

@@ -113,6 +113,22 @@ async def test_it_has_its_own_secrets_and_none_of_other_steps(monkeypatch: pytes
     assert "RUNNABLE_KEY" not in found
 
 
+async def test_the_configuration_is_passed_on_without_the_secrets_of_services(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    for name in ("CATALOG_TYPE", "RUN_LOG_STORE_DSN", "CATALOG_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(f"RUNNABLE_{name}", "swordfish-1")
+    monkeypatch.setenv("RUNNABLE_CONFIGURATION_FILE", "conf.yaml")
+    found = environment_of(scope_of(), [], parameters=True)
+    assert {name for name in found if name.startswith("RUNNABLE_")} - FACTS == {
+        "RUNNABLE_CATALOG_TYPE",
+        "RUNNABLE_CONFIGURATION_FILE",
+    }
+    named = scope_of(secrets={"RUNNABLE_RUN_LOG_STORE_DSN": "swordfish-1"})
+    found = environment_of(named, ["RUNNABLE_RUN_LOG_STORE_DSN"], parameters=True)
+    assert found["RUNNABLE_RUN_LOG_STORE_DSN"] == "swordfish-1"
+
+
 async def test_the_key_is_not_passed_on_even_as_a_secret():
     scope = scope_of(secrets={"RUNNABLE_KEY": "swordfish-1"})
     assert "RUNNABLE_KEY" not in environment_of(scope, ["RUNNABLE_KEY"], parameters=True)

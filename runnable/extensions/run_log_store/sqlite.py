@@ -20,7 +20,12 @@ from runnable.exceptions import (
     RunNotFoundError,
     StoreError,
 )
-from runnable.extensions.run_log_store import sqlite_files, sqlite_journal, sqlite_runs
+from runnable.extensions.run_log_store import (
+    sqlite_description,
+    sqlite_files,
+    sqlite_journal,
+    sqlite_runs,
+)
 from runnable.extensions.run_log_store.sqlite_connection import Connection
 from runnable.extensions.run_log_store.sqlite_database import Database
 from runnable.extensions.run_log_store.sqlite_process import DATABASES
@@ -196,6 +201,10 @@ class SQLiteRunLogStore(BaseRunLogStore):
         """Which of these runs somebody asked to cancel; see the base class."""
         with self.database.reading() as connection:
             return sqlite_runs.wishes(connection, run_ids)
+
+    def describe(self) -> Mapping[str, str]:
+        """The file, its versions and sizes; see the base class. No file is made."""
+        return sqlite_description.describe(self.path, lambda: self.database)
 
     def put_blob(self, run_id: str, data: bytes) -> str:
         """Keep bytes beside the run; see the base class."""
