@@ -2,6 +2,8 @@
 
 RunnableError
 ├── DefinitionError (ValueError)        a pipeline that cannot be built
+│   ├── PipelineFileError               YAML that cannot be read, or makes no pipeline
+│   ├── UnwritableError                 a pipeline that cannot be written as YAML
 │   ├── InvalidNameError                a step, branch, parameter or run with a name it may not have
 │   ├── GraphError                      steps that do not make a graph
 │   ├── CheckError                      steps that cannot work together, whatever they are given
@@ -195,6 +197,16 @@ class PipelineFileError(DefinitionError):
         place = f"{where}:{line}" if file and line else f"{where}, line {line}" if line else where
         whose = f", step {step!r}" if step else ""
         super().__init__(f"{place}{whose}: {reason.removesuffix('.')}.")
+
+
+class UnwritableError(DefinitionError):
+    """A pipeline cannot be written as YAML: a step has what no text can name."""
+
+    def __init__(self, step: str, reason: str) -> None:
+        self.step = step
+        self.reason = reason
+        whose = f"Step {step!r}" if step else "The pipeline"
+        super().__init__(f"{whose} cannot be written as YAML: {reason.removesuffix('.')}.")
 
 
 class InvalidNameError(DefinitionError):

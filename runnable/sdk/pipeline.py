@@ -67,6 +67,37 @@ class _PipelineBase(Executable):
 
         return read_pipeline(source, cls)
 
+    def to_yaml(self) -> str:
+        """The pipeline as YAML, which `from_yaml` reads; functions by the paths of their names.
+
+        Its first line tells editors where its JSON Schema lies: beside the file, where
+        `runnable schema pipeline --output runnable-pipeline.schema.json` writes it.
+
+        Raises:
+            UnwritableError: If a step has what no text can name: a lambda, a function inside a
+                function or in the program that runs, a predicate in `retry_on`.
+            LimitError: If it is longer than 1 MiB.
+
+        Example:
+            >>> import statistics
+            >>> from runnable import Pipeline, PythonTask
+            >>> step = PythonTask(name="mean", function=statistics.mean, returns=["m"])
+            >>> print(Pipeline(steps=[step]).to_yaml())
+            # yaml-language-server: $schema=runnable-pipeline.schema.json
+            dag:
+              start_at: mean
+              steps:
+                mean:
+                  type: task
+                  command: statistics.mean
+                  returns: [m]
+                  next: success
+            <BLANKLINE>
+        """
+        from runnable.sdk.definition.writing import pipeline_as_yaml
+
+        return pipeline_as_yaml(self._graph)
+
     def return_dag(self) -> Graph:
         """The graph of the pipeline, checked."""
         return self._graph

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from types import BuiltinMethodType, MethodType
 from typing import Any, Final, cast
 
 from runnable.backoff import Backoff
 from runnable.exceptions import DefinitionError, first_line
 from runnable.functions import Function, found_at
+from runnable.parameters import TaskReturns
+from runnable.reducers import Reducer
 
 _UNITS: Final = {"w": "weeks", "d": "days", "h": "hours", "m": "minutes", "s": "seconds"}
 _BUILTINS: Final = "builtins."
@@ -98,12 +101,18 @@ def path_of(thing: object, wanted: str = "") -> str:
         )
     for path in filter(None, (wanted, f"{module}.{name}" if module and name else "")):
         try:
-            if not path.startswith("__main__") and found_at(path) == thing:
+            if _is_same(found_at(path), thing):
                 return path
         except (Exception, SystemExit):
             continue
     known = f" ({module}.{name} is something else)" if module and name else ""
     raise DefinitionError(f"is found by no name of a module{known}; give it one")
+
+
+def _is_same(found: object, thing: object) -> bool:
+    # A method of a class is made anew each time that it is asked for.
+    is_method = isinstance(thing, MethodType | BuiltinMethodType)
+    return found is thing or (is_method and found == thing)
 
 
 def time_at(written: float | str) -> timedelta:
@@ -152,10 +161,50 @@ def _backoff_at(written: float | dict[str, Any]) -> float | Backoff:
     return Backoff(**written) if isinstance(written, dict) else written
 
 
-READ: Final[dict[str, Callable[[Any], Any]]] = {
+READ: Final[Mapping[str, Callable[[Any], Any]]] = {
     "function": function_at,
     "retry_on": errors_at,
     "cache": _cache_at,
     "backoff": _backoff_at,
 }
 """Field → what makes its value of that of its key, where the two differ."""
+
+
+def _written_returns(returns: Sequence[TaskReturns]) -> list[object]:
+    plain = [one.kind == "json" for one in returns]
+    return [
+        one.name if is_plain else {"name": one.name, "kind": one.kind}
+        for one, is_plain in zip(returns, plain, strict=True)
+    ]
+
+
+def _written_errors(retry_on: object) -> str | list[str]:
+    if isinstance(retry_on, type):
+        return _written_error(cast("type[object]", retry_on))
+    if isinstance(retry_on, list | tuple):
+        return [_written_error(one) for one in cast("Sequence[type[object]]", retry_on)]
+    raise DefinitionError("is a predicate, and only types of errors can be named there")
+
+
+def _written_error(kind: type[object]) -> str:
+    try:
+        return path_of(kind).removeprefix(_BUILTINS)
+    except DefinitionError as error:
+        raise DefinitionError(f"holds {kind.__qualname__}, which {error}") from error
+
+
+def _written_reducer(reducer: Reducer) -> str:
+    return path_of(reducer.function, reducer.text) if reducer.is_users_own else reducer.text
+
+
+def _written_cache(cache: bool | timedelta) -> bool | str:
+    return written_time(cache) if isinstance(cache, timedelta) else cache
+
+
+WRITE: Final[Mapping[str, Callable[[Any], object]]] = {
+    "returns": _written_returns,
+    "retry_on": _written_errors,
+    "reducer": _written_reducer,
+    "cache": _written_cache,
+}
+"""Field → what makes the value of its key of that of the field."""
