@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, cast
 from pydantic import ValidationError
 from pydantic_core import to_json
 
-from runnable.backoff import Backoff
-from runnable.catalog import Catalog
 from runnable.defaults import MAX_YAML_BYTES
 from runnable.documents import Document, Place, parse_yaml, read_document
 from runnable.exceptions import (
@@ -26,10 +24,8 @@ from runnable.exceptions import (
     shortened,
 )
 from runnable.model import Definition
-from runnable.parameters import TaskReturns
-from runnable.sdk.definition.kinds import document_of, tag_of
+from runnable.sdk.definition.kinds import PARTS, document_of, tag_of
 from runnable.sdk.step import Step
-from runnable.tasks.notebook_args import NotebookArgs
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -172,17 +168,8 @@ def _reason(fault: ErrorDetails, place: Place, kind: type[Definition], what: str
             return f"{key or what} {message[:1].lower()}{message[1:]} (it is {found[1:-1]})"
 
 
-_PARTS: Final[Mapping[str, type[Definition]]] = {
-    "catalog": Catalog,
-    "backoff": Backoff,
-    "returns": TaskReturns,
-    "notebook_args": NotebookArgs,
-    "optional_ploomber_args": NotebookArgs,
-}
-
-
 def _known(kind: type[Definition], place: Place) -> list[str]:
     """The keys that there are at a place in the mapping of that kind."""
-    part = kind if not place else _PARTS.get(str(place[0]), kind)
+    part = kind if not place else PARTS.get(str(place[0]), kind)
     named = ["type"] if issubclass(part, Step) else []
     return [*named, *document_of(part).model_fields]
