@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from itertools import pairwise
+from textwrap import dedent
 from typing import Any, cast
 
+import pytest
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from runnable import AsyncPipeline, Backoff, Catalog, Pipeline, pickled
-from runnable.exceptions import DefinitionError
+from runnable.exceptions import DefinitionError, PipelineFileError
 from runnable.graph import BaseNode, Graph
 from runnable.names import check_step_name
 from runnable.reducers import Reducer
@@ -81,6 +84,23 @@ def _may_be(check: Callable[[str], str]) -> Callable[[str], bool]:
     return may_be
 
 
+def yaml(steps: str, settings: str = "") -> str:
+    """A document with those steps, and what stands beside them."""
+    inner = "".join(f"    {line}\n" for line in dedent(steps).strip("\n").splitlines())
+    return f"dag:\n  {settings}\n  steps:\n{inner}" if settings else f"dag:\n  steps:\n{inner}"
+
+
+def read(steps: str, settings: str = "") -> Pipeline:
+    return Pipeline.from_yaml(yaml(steps, settings))
+
+
+def error_of(text: str | os.PathLike[str]) -> PipelineFileError:
+    with pytest.raises(PipelineFileError) as raised:
+        Pipeline.from_yaml(text)
+    return raised.value
+
+
+TAKEN = ("success", "fail", "on_failure", "done!", "bad!")
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 WORDS = st.sampled_from(
     [*"~=-?#*&!>@[{,1", "yes", "no", "on", "null", "true", "0x1f", "0o17", "1e3", "1_000", "<<"]
@@ -90,11 +110,17 @@ NAMES = st.text(
     min_size=1,
     max_size=12,
 ).map(lambda text: text.strip() or "_")
-STEP_NAMES = st.one_of(
-    st.sampled_from(["a", "b", "c", "read it", "success!", "12:30", "2026-01-31", "a:b", "a: b"]),
-    NAMES,
-    WORDS,
-).filter(_may_be(check_step_name))
+STEP_NAMES = (
+    st.one_of(
+        st.sampled_from(
+            ["a", "b", "c", "read it", "success!", "12:30", "2026-01-31", "a:b", "a: b"]
+        ),
+        NAMES,
+        WORDS,
+    )
+    .filter(_may_be(check_step_name))
+    .filter(lambda name: name not in TAKEN)
+)
 PARAMETERS = st.one_of(st.sampled_from(["items", "all of them", "x.y"]), NAMES, WORDS)
 IDENTIFIERS = st.sampled_from(["x", "y", "item", "naïve", "_private", "yes", "null", "on"])
 SECONDS = st.floats(min_value=0.001, max_value=1e9)
@@ -123,7 +149,7 @@ RETURNS: st.SearchStrategy[list[Any]] = st.lists(
         st.sampled_from([str, metric]),
     ),
     max_size=3,
-    unique_by=str,
+    unique_by=lambda one: getattr(one, "name", one),
 )
 PATTERNS = st.lists(st.sampled_from(["a.csv", "out/*.json", "**/x", "yes"]), max_size=2)
 TASK_SETTINGS = some(

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 _TEXT: Final = re.compile(r"\s*(\{|dag\s*:|\"dag\"|'dag'|---|%YAML|#|$)")
-_LINE: Final = re.compile(r" \(line (\d+)\)$")
+_LINE: Final = re.compile(r" \(lines? (?:\d+ and )?(\d+)\)")
 
 
 class Here(NamedTuple):
@@ -102,7 +102,9 @@ class Source:
         try:
             document_of(kind).model_validate_json(to_json(mapping, inf_nan_mode="constants"))
         except ValidationError as error:
-            fault = error.errors(include_url=False, include_context=True)[0]
+            faults = error.errors(include_url=False)
+            # A key that is missing may be the one that is there under a wrong name.
+            fault = next((one for one in faults if one["type"] == "extra_forbidden"), faults[0])
             place = _inside(mapping, fault["loc"])
             self.fail(here.at(*place), _reason(fault, place, kind, what))
         return mapping
@@ -114,7 +116,7 @@ def _document(source: str | os.PathLike[str]) -> tuple[str, Document]:
 
     def error(reason: str) -> PipelineFileError:
         line = _LINE.search(reason)
-        told = _LINE.sub("", reason)
+        told = reason if line is None or " and " in line[0] else reason.replace(line[0], "")
         return PipelineFileError(file, int(line[1]) if line else 0, "", f"it {told}")
 
     if not is_text:
