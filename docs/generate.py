@@ -1,4 +1,4 @@
-"""Writes the reference pages that are made from the code: the events, and the errors.
+"""Writes what is made from the code: the pages of events and of errors, and the JSON Schemas.
 
 python docs/generate.py
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +17,9 @@ from typing import Any, Final, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, JsonValue
 
-from runnable import events, exceptions
+from runnable import events, exceptions, schemas
+from runnable.schemas.configuration import configuration_schema
+from runnable.schemas.pipeline import pipeline_schema
 
 FOLDER: Final = Path(__file__).parent
 
@@ -105,6 +108,16 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "errors.md": errors_page,
 }
 """The pages that are made from the code."""
+SCHEMAS: Final[Mapping[str, Callable[[], dict[str, Any]]]] = {
+    "configuration": configuration_schema,
+    "pipeline": pipeline_schema,
+}
+"""The JSON Schemas that are shipped with it."""
+
+
+def schema_text(name: str) -> str:
+    """A JSON Schema as it lies in its file."""
+    return json.dumps(SCHEMAS[name](), indent=1, ensure_ascii=False) + "\n"
 
 
 def _documents(module: object) -> dict[tuple[str, str], str]:
@@ -204,9 +217,11 @@ def _facts(error: type[exceptions.RunnableError]) -> list[str]:
 
 
 def main() -> None:
-    """Write the pages."""
+    """Write the pages and the schemas."""
     for name, make in PAGES.items():
         (FOLDER / name).write_text(make(), encoding="utf-8")
+    for name in SCHEMAS:
+        (schemas.FOLDER / f"{name}.json").write_text(schema_text(name), encoding="utf-8")
 
 
 if __name__ == "__main__":

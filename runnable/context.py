@@ -14,6 +14,7 @@ from runnable import defaults
 from runnable.beside import iterate_beside
 from runnable.blocking import STORES, outlive, run_to_end
 from runnable.capture import ROUTER
+from runnable.check import require_overrides
 from runnable.clock import Clock
 from runnable.engine import Engine
 from runnable.exceptions import (
@@ -215,7 +216,9 @@ class AsyncPipelineContext:
         self.opening.look_at_code()
         services = self._load_services()
         # Whatever is wrong with a service that the run needs is told before it begins.
-        _ = services.job_executor if self._is_job else services.pipeline_executor
+        executor = services.job_executor if self._is_job else services.pipeline_executor
+        if self.dag.overrides:
+            require_overrides(self.dag, executor.service_name, executor.known_overrides)
         if self.dag.uses_files:
             _ = services.catalog
         return services, self.opening.open(self.dag, services, self.clock, self._tracing)

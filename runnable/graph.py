@@ -141,6 +141,10 @@ class BaseNode(ABC):
         """Whether it gets or puts files of the catalog itself."""
         return False
 
+    def overrides(self) -> Mapping[str, str]:
+        """Executor → the override in its configuration that it asks for."""
+        return {}
+
     @property
     def may_be_hindered(self) -> bool:
         """Whether `obstacles` can find anything."""
@@ -327,6 +331,12 @@ class Graph:
     def uses_files(self) -> bool:
         """Whether a step gets or puts files of the catalog."""
         return any(node.uses_files() for _, node in self.all_nodes())
+
+    @cached_property
+    def overrides(self) -> dict[str, Mapping[str, str]]:
+        """Path → executor → override, of the steps that ask for one."""
+        asked = {path: node.overrides() for path, node in self.all_nodes()}
+        return {path: overrides for path, overrides in asked.items() if overrides}
 
     @cached_property
     def hindered(self) -> dict[str, BaseNode]:

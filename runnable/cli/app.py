@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from runnable.cli import doctor, execute_task, plugins, retention
+from runnable.cli import doctor, execute_task, plugins, retention, schema
 from runnable.cli.exit_status import INTERRUPTED, status_of
 from runnable.cli.output import tell, write_text
 from runnable.exceptions import RunnableError
@@ -61,6 +61,7 @@ plugins.register(app)
 runs = typer.Typer(help="Look at runs, and delete them.", no_args_is_help=True)
 retention.register(runs)
 app.add_typer(runs, name="runs")
+schema.register(app)
 
 
 def run() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from runnable import defaults
@@ -101,6 +101,10 @@ class TaskNode(BaseNode):
     def uses_files(self) -> bool:
         """Whether the task does."""
         return self.task.uses_files
+
+    def overrides(self) -> Mapping[str, str]:
+        """The task's."""
+        return self.task.overrides
 
     @property
     def may_be_hindered(self) -> bool:
