@@ -14,6 +14,7 @@ from runnable import defaults
 from runnable.exceptions import RunnableError
 from runnable.identity import CodeIdentity
 from runnable.kinds import CHUNKS
+from runnable.origin import Origin
 from runnable.parameters import Parameter
 from runnable.records import Plain, Record
 from runnable.series import MetricPoint, gathered_series
@@ -74,6 +75,8 @@ class RunLog:
     """The version of `runnable` that began or last resumed it."""
     code: CodeIdentity | None = None
     """Which code its last life was begun with; None if nobody has said."""
+    origin: Origin | None = None
+    """Where its pipeline comes from, as the record says that nobody need have vouched for."""
     trace: str = ""
     """Where the span of its last life stands, as W3C's `traceparent`; empty without a tracer."""
     idle_resumes: dict[str, int] = field(default_factory=dict[str, int])
@@ -324,6 +327,11 @@ class RunLog:
         self.structure = values.get("structure", self.structure)
         self.digests = values.get("digests", self.digests)
         self.code = CodeIdentity.of(values["code"]) if "code" in values else None
+        if "origin" in values:
+            told = Origin.of(values["origin"])
+            # A resume by a script does not hide the target that the run was begun with.
+            if told.is_target or self.origin is None or not self.origin.is_target:
+                self.origin = told
         self.trace = values.get("trace", "")
 
     def _task_started(self, event: Event, record: Record) -> None:
