@@ -7,10 +7,10 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from runnable.cli import plugins
-from runnable.cli.exit_status import INTERRUPTED, status_of
+from runnable.cli import checks, execute, graphs, plugins
+from runnable.cli.exit_status import INTERRUPTED, sentence_of, status_of
 from runnable.cli.output import tell, write_text
-from runnable.exceptions import RunnableError
+from runnable.exceptions import RunnableError, TargetError
 
 
 class Commands(TyperGroup):
@@ -21,10 +21,22 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except RunnableError as error:
-            tell(str(error))
+            if isinstance(error, TargetError) and error.__cause__ is not None:
+                _tell_cause(error.__cause__)
+            tell(sentence_of(error))
             raise typer.Exit(status_of(error)) from None
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
+
+
+def _tell_cause(error: BaseException) -> None:
+    """The traceback of what the user's module raised, unless our sentence says it all."""
+    from runnable.cli.target import is_definition
+    from runnable.exceptions import visible
+    from runnable.failing import trace_of
+
+    if not is_definition(error):
+        tell(visible(trace_of(error).rstrip("\n")))
 
 
 app = typer.Typer(
@@ -55,7 +67,8 @@ def options(version: Version = False) -> None:
     """Run pipelines of ordinary Python functions, and look at the runs there were."""
 
 
-plugins.register(app)
+for group in (execute, checks, graphs, plugins):
+    group.register(app)
 
 
 def run() -> None:

@@ -1,0 +1,144 @@
+"""One run of a command: executed or streamed, and what is said of it at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Mapping
+from contextlib import aclosing, contextmanager, suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+
+from pydantic_core import to_json
+
+from runnable.blocking import run_to_end
+from runnable.cli.exit_status import resume_with
+from runnable.cli.output import add_row, new_table, tell, write_table, write_text
+from runnable.cli.output_lines import Lines, data_alone
+from runnable.context import AsyncPipelineContext, PipelineContext
+from runnable.exceptions import ExecutionFailedError, RunCancelledError, visible
+from runnable.runlog import RunLog
+from runnable.sdk.calls import RunOptions, context_of
+from runnable.showing import cut, in_words
+from runnable.signals import SIGNALS
+
+if TYPE_CHECKING:
+    from runnable.cli.target import Target
+
+MAX_SHOWN: Final = 20
+"""Outputs that are shown to people."""
+READER_IS_GONE: Final = "nobody reads its stdout any more"
+
+
+class Shape(NamedTuple):
+    """What is written on stdout."""
+
+    stream: bool = False
+    """The events, as they come."""
+    json: bool = False
+    """The run, at its end."""
+
+
+def run_target(
+    target: Target,
+    parameters: Mapping[str, object] | None,
+    options: RunOptions,
+    shape: Shape,
+) -> None:
+    """Run what was found, and write what is asked for.
+
+    Raises:
+        RunnableError: As `Pipeline.execute` does.
+        KeyboardInterrupt: After Ctrl-C.
+        SystemExit: After SIGTERM.
+    """
+    context = context_of(target.executable, parameters, options, target.origin)
+    with _failure_told(context):
+        if shape.stream:
+            with data_alone() as lines:
+                _stream(context, lines)
+        elif shape.json:
+            with data_alone() as lines, _json_at_end(context, lines):
+                PipelineContext(context).execute()
+        else:
+            _show(PipelineContext(context).execute())
+
+
+def _stream(context: AsyncPipelineContext, lines: Lines) -> None:
+    """Run, with the loop beside this thread, where a sync function would hold up the lines."""
+    gone = partial(context.cancel, READER_IS_GONE)
+
+    async def write() -> None:
+        async with aclosing(context.batches()) as batches:
+            with lines.watched(gone):
+                try:
+                    async for items in batches:
+                        await lines.write(items)
+                except OSError:
+                    gone()
+
+    with SIGNALS.handled(context.cancel_from_anywhere):
+        run_to_end(write, beside=True)
+        context.raise_failure()
+
+
+@contextmanager
+def _json_at_end(context: AsyncPipelineContext, lines: Lines) -> Generator[None, None, None]:
+    """Write the run on stdout when it has ended, however it did."""
+    try:
+        yield
+    except (ExecutionFailedError, RunCancelledError, KeyboardInterrupt, SystemExit):
+        if context.run_id:
+            _write_run(context, lines)
+        raise
+    _write_run(context, lines)
+
+
+def _write_run(context: AsyncPipelineContext, lines: Lines) -> None:
+    from runnable.run_json import run_json
+
+    with suppress(BrokenPipeError):
+        lines.put(to_json(run_json(_log_of(context)), indent=2) + b"\n")
+
+
+def _log_of(context: AsyncPipelineContext) -> RunLog:
+    return context.services.run_log_store.get_run_log_by_id(context.run_id)
+
+
+@contextmanager
+def _failure_told(context: AsyncPipelineContext) -> Generator[None, None, None]:
+    """Say on stderr what the user's code did, or that a signal has cancelled the run."""
+    try:
+        yield
+    except ExecutionFailedError as error:
+        # As the journal holds it: without secrets, and from the user's own first frame on.
+        step = _log_of(context).steps.get(error.path)
+        trace = step.attempts[-1].traceback if step is not None and step.attempts else ""
+        if trace:
+            tell(visible(trace.rstrip("\n")))
+        raise
+    except (KeyboardInterrupt, SystemExit):
+        if context.run_id:
+            tell(f"Run {context.run_id!r} was cancelled. {resume_with(context.run_id)}")
+        raise
+
+
+def _show(log: RunLog) -> None:
+    """The run for people: one line, and its outputs."""
+    lasted = ""
+    if log.start_time is not None and log.end_time is not None:
+        lasted = f" in {in_words((log.end_time - log.start_time).total_seconds())}"
+    write_text(visible(f"Run {log.run_id}: {log.status}{lasted}"))
+    stored = log.stored_now()
+    if stored:
+        table = new_table("output", "value")
+        for name, form in [*stored.items()][:MAX_SHOWN]:
+            add_row(table, (name, _value(form)))
+        write_table(table)
+    if len(stored) > MAX_SHOWN:
+        write_text(f"… {len(stored) - MAX_SHOWN:,} more (runnable runs show {log.run_id})")
+
+
+def _value(form: Mapping[str, Any]) -> str:
+    if "value" in form:
+        return cut(to_json(form["value"]).decode())
+    kind = cast("str", form.get("type") or form["kind"])
+    return f"<{kind}, {form.get('size', 0):,} bytes>"
