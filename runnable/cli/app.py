@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from runnable.cli import plugins
+from runnable.cli import plugins, runs
 from runnable.cli.exit_status import INTERRUPTED, status_of
 from runnable.cli.output import tell, write_text
 from runnable.exceptions import RunnableError
@@ -56,6 +56,7 @@ def options(version: Version = False) -> None:
 
 
 plugins.register(app)
+runs.register(app)
 
 
 def run() -> None:
