@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from runnable.cli.output import Configuration, Json
+from runnable.cli.runs.finding import RunId
 
 if TYPE_CHECKING:
     from runnable.cli.running import Shape
@@ -45,7 +46,7 @@ def execute(
     run_id: Annotated[
         str, typer.Option("--run-id", help="The id of the run; a fresh one if left out.")
     ] = "",
-    configuration: Configuration = "",
+    configuration_file: Configuration = "",
     log_level: LogLevel = "WARNING",
     stream: Stream = False,
     as_json: Json = False,
@@ -61,7 +62,7 @@ def execute(
     from runnable.sdk.calls import RunOptions
 
     options = RunOptions(
-        configuration_file=configuration,
+        configuration_file=configuration_file,
         run_id=run_id,
         tag=tag,
         parameters_file=parameters,
@@ -71,7 +72,7 @@ def execute(
 
 
 def retry(
-    run_id: Annotated[str, typer.Argument(help="The run.", metavar="RUN_ID", show_default=False)],
+    run_id: RunId,
     target: Annotated[
         str,
         typer.Argument(
@@ -86,7 +87,7 @@ def retry(
             "--force", help="Go on although the pipeline has changed, or stored values do not fit."
         ),
     ] = False,
-    configuration: Configuration = "",
+    configuration_file: Configuration = "",
     log_level: LogLevel = "WARNING",
     stream: Stream = False,
     as_json: Json = False,
@@ -103,9 +104,9 @@ def retry(
     from runnable.cli.target import load
     from runnable.sdk.calls import RunOptions
 
-    found = target_of(run_id, configuration, named=target)
+    found = target_of(run_id, configuration_file, named=target)
     options = RunOptions(
-        configuration_file=configuration, resume=run_id, force=force, log_level=log_level
+        configuration_file=configuration_file, resume=run_id, force=force, log_level=log_level
     )
     run_target(load(found), None, options, shape)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
@@ -32,6 +32,20 @@ def write_json_line(line: bytes) -> None:
     """Write one line of JSON on stdout, at once: whoever reads it live waits for it."""
     sys.stdout.buffer.write(line + b"\n")
     sys.stdout.buffer.flush()
+
+
+def standard_output() -> BinaryIO:
+    """Stdout for bytes; whatever was written as text is out before them."""
+    sys.stdout.flush()
+    return sys.stdout.buffer
+
+
+def write_lines(lines: Iterable[bytes]) -> None:
+    """Write many lines, without holding them and without a system call for each."""
+    out = standard_output()
+    for line in lines:
+        out.write(line + b"\n")
+    out.flush()
 
 
 def write_text(text: str) -> None:

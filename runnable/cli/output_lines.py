@@ -78,18 +78,17 @@ def data_alone() -> Generator[Lines, None, None]:
     Raises:
         InputError: If there is no stdout.
     """
-    if sys.stdout is not None:  # pyright: ignore[reportUnnecessaryComparison] -- with `>&-`
-        sys.stdout.flush()
-    try:
-        data = os.dup(1)
-    except OSError:
-        raise InputError("stdout is closed, and it is where the data goes.") from None
+    out = sys.stdout
+    if out is None:  # pyright: ignore[reportUnnecessaryComparison] -- as with `>&-`
+        raise InputError("stdout is closed, and it is where the data goes.")
+    out.flush()
+    data = os.dup(1)
     try:
         _talk_on_stderr()
         yield Lines(data)
     finally:
         with suppress(OSError, ValueError):
-            sys.stdout.flush()
+            out.flush()
         os.dup2(data, 1)
         os.close(data)
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from contextlib import aclosing, contextmanager, suppress
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+from itertools import islice
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from pydantic_core import to_json
 
@@ -13,11 +13,13 @@ from runnable.blocking import run_to_end
 from runnable.cli.exit_status import resume_with
 from runnable.cli.output import add_row, new_table, tell, write_table, write_text
 from runnable.cli.output_lines import Lines, data_alone
+from runnable.cli.runs.wording import value_in_words
 from runnable.context import AsyncPipelineContext, PipelineContext
 from runnable.exceptions import ExecutionFailedError, RunCancelledError, visible
+from runnable.run_json import run_json, values_json
 from runnable.runlog import RunLog
 from runnable.sdk.calls import RunOptions, context_of
-from runnable.showing import cut, in_words
+from runnable.showing import in_words
 from runnable.signals import SIGNALS
 
 if TYPE_CHECKING:
@@ -64,16 +66,19 @@ def run_target(
 
 def _stream(context: AsyncPipelineContext, lines: Lines) -> None:
     """Run, with the loop beside this thread, where a sync function would hold up the lines."""
-    gone = partial(context.cancel, READER_IS_GONE)
+
+    def end(error: OSError | None = None) -> None:
+        is_gone = error is None or isinstance(error, BrokenPipeError)
+        context.cancel(READER_IS_GONE if is_gone else f"its stdout failed ({error.strerror})")
 
     async def write() -> None:
         async with aclosing(context.batches()) as batches:
-            with lines.watched(gone):
+            with lines.watched(end):
                 try:
                     async for items in batches:
                         await lines.write(items)
-                except OSError:
-                    gone()
+                except OSError as error:
+                    end(error)
 
     with SIGNALS.handled(context.cancel_from_anywhere):
         run_to_end(write, beside=True)
@@ -93,8 +98,6 @@ def _json_at_end(context: AsyncPipelineContext, lines: Lines) -> Generator[None,
 
 
 def _write_run(context: AsyncPipelineContext, lines: Lines) -> None:
-    from runnable.run_json import run_json
-
     with suppress(BrokenPipeError):
         lines.put(to_json(run_json(_log_of(context)), indent=2) + b"\n")
 
@@ -127,18 +130,11 @@ def _show(log: RunLog) -> None:
     if log.start_time is not None and log.end_time is not None:
         lasted = f" in {in_words((log.end_time - log.start_time).total_seconds())}"
     write_text(visible(f"Run {log.run_id}: {log.status}{lasted}"))
-    stored = log.stored_now()
-    if stored:
+    values, blobs = values_json(log.stored_now())
+    if values:
         table = new_table("output", "value")
-        for name, form in [*stored.items()][:MAX_SHOWN]:
-            add_row(table, (name, _value(form)))
+        for name, value in islice(values.items(), MAX_SHOWN):
+            add_row(table, (name, value_in_words(value, blobs.get(name))))
         write_table(table)
-    if len(stored) > MAX_SHOWN:
-        write_text(f"… {len(stored) - MAX_SHOWN:,} more (runnable runs show {log.run_id})")
-
-
-def _value(form: Mapping[str, Any]) -> str:
-    if "value" in form:
-        return cut(to_json(form["value"]).decode())
-    kind = cast("str", form.get("type") or form["kind"])
-    return f"<{kind}, {form.get('size', 0):,} bytes>"
+    if len(values) > MAX_SHOWN:
+        write_text(f"… {len(values) - MAX_SHOWN:,} more: runnable runs show {log.run_id}")
