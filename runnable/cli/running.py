@@ -74,11 +74,12 @@ def _stream(context: AsyncPipelineContext, lines: Lines) -> None:
     async def write() -> None:
         async with aclosing(context.batches()) as batches:
             with lines.watched(end):
-                try:
-                    async for items in batches:
+                async for items in batches:
+                    try:
                         await lines.write(items)
-                except OSError as error:
-                    end(error)
+                    except OSError as error:
+                        end(error)
+                        break
 
     with SIGNALS.handled(context.cancel_from_anywhere):
         run_to_end(write, beside=True)

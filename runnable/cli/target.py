@@ -65,8 +65,9 @@ def _from_yaml(path: str) -> Executable:
 def _from_module(text: str) -> Executable:
     name, colon, attribute = text.partition(":")
     parts = [*name.split("."), *attribute.split(".")]
-    if not colon or not all(part.isidentifier() for part in parts):
-        raise TargetError(text, f"names nothing to run{_near_miss(text)}", _ADVICE)
+    near_miss = _near_miss(name, attribute)
+    if not colon or near_miss or not all(part.isidentifier() for part in parts):
+        raise TargetError(text, f"names nothing to run{near_miss}", _ADVICE)
     look_in_current_folder()
     found: object = _module(text, name)
     for at, part in enumerate(attribute.split(".")):
@@ -78,9 +79,8 @@ def _from_module(text: str) -> Executable:
     return _made(text, found)
 
 
-def _near_miss(text: str) -> str:
-    """What may have been meant, where neither a YAML file nor `module:attribute` was given."""
-    path, _, attribute = text.partition(":")
+def _near_miss(path: str, attribute: str) -> str:
+    """What may have been meant, where a Python file was given."""
     if path.endswith(".py") and os.path.isfile(path):
         module = os.path.relpath(path).removesuffix(".py").replace(os.sep, ".")
         return f", though it is a file; its module would be {module}:{attribute or 'pipeline'}"
@@ -165,11 +165,10 @@ def is_definition(error: BaseException | None) -> bool:
 
 
 def _after_imports(trace: TracebackType | None) -> TracebackType | None:
-    """A traceback without the frames of this module and of Python's import."""
-    own = trace
-    while own is not None and _is_machinery(own):
-        own = own.tb_next
-    return own or trace
+    """A traceback without the frames of this module and of Python's import before the user's."""
+    while trace is not None and _is_machinery(trace):
+        trace = trace.tb_next
+    return trace
 
 
 def _is_machinery(trace: TracebackType) -> bool:
