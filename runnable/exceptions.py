@@ -2,6 +2,8 @@
 
 RunnableError
 ├── DefinitionError (ValueError)        a pipeline that cannot be built
+│   ├── PipelineFileError               YAML that cannot be read, or makes no pipeline
+│   ├── UnwritableError                 a pipeline that cannot be written as YAML
 │   ├── InvalidNameError                a step, branch, parameter or run with a name it may not have
 │   ├── GraphError                      steps that do not make a graph
 │   ├── CheckError                      steps that cannot work together, whatever they are given
@@ -173,7 +175,40 @@ def _again(kind: type[RunnableError], args: tuple[Any, ...], facts: dict[str, An
 
 
 class DefinitionError(RunnableError, ValueError):
-    """A pipeline cannot be built as it is written; the message names the step and what to do."""
+    """A pipeline cannot be built as it is written; the message names the step and what to do.
+
+    `field` is the field of the step that is wrong, where one is.
+    """
+
+    field: str = ""
+
+
+class PipelineFileError(DefinitionError):
+    """A pipeline's YAML cannot be read, or holds what makes no pipeline.
+
+    `file` is empty for text, `line` is 0 where none is known (JSON has none), `step` is the path of
+    the step, empty for the pipeline itself.
+    """
+
+    def __init__(self, file: str, line: int, step: str, reason: str) -> None:
+        self.file = file
+        self.line = line
+        self.step = step
+        self.reason = reason
+        where = file or "The YAML text"
+        place = f"{where}:{line}" if file and line else f"{where}, line {line}" if line else where
+        whose = f", step {step!r}" if step else ""
+        super().__init__(f"{place}{whose}: {reason.removesuffix('.')}.")
+
+
+class UnwritableError(DefinitionError):
+    """A pipeline cannot be written as YAML: a step has what no text can name."""
+
+    def __init__(self, step: str, reason: str) -> None:
+        self.step = step
+        self.reason = reason
+        whose = f"Step {step!r}" if step else "The pipeline"
+        super().__init__(f"{whose} cannot be written as YAML: {reason.removesuffix('.')}.")
 
 
 class InvalidNameError(DefinitionError):

@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import importlib
 import inspect
-from collections.abc import Callable
-from functools import lru_cache
-from types import CodeType
+from collections.abc import Callable, Sequence
+from functools import lru_cache, reduce
+from types import CodeType, ModuleType
 from typing import Any, TypeAlias, cast
 
 from runnable.exceptions import DefinitionError
@@ -15,8 +15,44 @@ from runnable.exceptions import DefinitionError
 Function: TypeAlias = Callable[..., Any]
 
 
+def found_at(path: str) -> object:
+    """What a path names: `package.module.name`, `package.module.Class.name`, or `module:name`.
+
+    Raises:
+        ImportError: If no module is there; or what else importing it raises.
+        AttributeError: If the module has no such name.
+
+    Example:
+        >>> found_at("os.path.join") is found_at("os.path:join")
+        True
+    """
+    module_name, _, within = path.partition(":")
+    if within:
+        names = within.split(".")
+        return reduce(getattr, names, cast("object", importlib.import_module(module_name)))
+    parts = path.split(".")
+    if len(parts) < 2 or not all(parts):
+        raise ImportError(f"{path!r} is no dotted path")
+    module, rest = _module_of(parts[:-1])
+    return reduce(getattr, [*rest, parts[-1]], cast("object", module))
+
+
+def _module_of(parts: Sequence[str]) -> tuple[ModuleType, Sequence[str]]:
+    """The module that the longest beginning of a path names, and what is left of the path."""
+    missing: ModuleNotFoundError | None = None
+    for n in range(len(parts), 0, -1):
+        name = ".".join(parts[:n])
+        try:
+            return importlib.import_module(name), parts[n:]
+        except ModuleNotFoundError as error:
+            if not f"{name}.".startswith(f"{error.name}."):
+                raise  # the module is there, and imports one that is not
+            missing = missing or error
+    raise missing or ImportError(f"{'.'.join(parts)!r} is no module")
+
+
 def imported(command: str) -> Function:
-    """The callable at a dotted path, `package.module.function`.
+    """The callable at a path, `package.module.function` or `package.module:Class.function`.
 
     Raises:
         DefinitionError: If there is none.
@@ -25,9 +61,8 @@ def imported(command: str) -> Function:
         >>> imported("statistics.mean").__name__
         'mean'
     """
-    module_name, _, attribute = command.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module_name), attribute)
+        found = found_at(command)
     except (ImportError, AttributeError, ValueError) as error:
         raise DefinitionError(
             f"The command {command!r} names no function: {error}. Give the dotted path of one that "
@@ -70,4 +105,4 @@ def _constant(constant: object) -> str:
     return repr(constant)
 
 
-__all__ = ["Function", "digest_of", "imported", "meaning"]
+__all__ = ["Function", "digest_of", "found_at", "imported", "meaning"]

@@ -8,6 +8,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from runnable.exceptions import DefinitionError, RunnableError, shortened
 
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
 _WANTED: Final = {
     "Branch": "a Pipeline or an AsyncPipeline; step.as_pipeline() makes one of a step"
 }
@@ -41,11 +44,18 @@ def _in_one_sentence(kind: str, fields: dict[str, Any], error: ValidationError) 
     for fault in faults:
         raised = fault.get("ctx", {}).get("error")
         if isinstance(raised, RunnableError):
-            return raised
+            return _about(fault, raised)
     name = fields.get("name")
     what = f"{kind} {shortened(name)}" if isinstance(name, str) and name else kind
     told = "; ".join(f"{_place(fault['loc'])}{_reason(fault)}" for fault in faults[:5])
-    return DefinitionError(f"{what}: {told}.")
+    return _about(faults[0], DefinitionError(f"{what}: {told}."))
+
+
+def _about(fault: ErrorDetails, error: RunnableError) -> RunnableError:
+    """The error, which notes the field that it is about."""
+    if isinstance(error, DefinitionError) and fault["loc"]:
+        error.field = str(fault["loc"][0])
+    return error
 
 
 def _place(location: tuple[int | str, ...]) -> str:

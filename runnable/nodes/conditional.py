@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, ClassVar
 
 from runnable.exceptions import NoBranchError
@@ -41,10 +41,7 @@ class ConditionalNode(CompositeNode):
     @property
     def default_name(self) -> str:
         """What the default's branch is called: `default`, with `_` where a branch has that name."""
-        name = "default"
-        while name in self.branches:
-            name += "_"
-        return name
+        return default_name(self.branches)
 
     async def run(self, scope: Scope, walker: Walker) -> Outcome:
         """Run one branch, and hand on what it set."""
@@ -90,3 +87,11 @@ class ConditionalNode(CompositeNode):
         """What any branch sets."""
         default = () if self.default is None else (self.default,)
         return sets_of((*self.branches.values(), *default))
+
+
+def default_name(branches: Collection[str]) -> str:
+    """What the branch for any other value is called beside those: `default`, or with `_` after."""
+    name = "default"
+    while name in branches:
+        name += "_"
+    return name

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, field_validator, model_validator
 
 from runnable.exceptions import DefinitionError
 from runnable.nodes import TaskNode
@@ -43,9 +43,16 @@ class PythonFields(TaskFields):
     """"process" for a process of its own, which is killed when its time is up or its run is
     cancelled, and whose death is a failure of the step. Its function must be importable."""
 
+    _path: str = PrivateAttr(default="")
+
+    def found_at(self, path: str) -> Self:
+        """Note the dotted path by which the function was found, where it has no such name."""
+        self._path = path
+        return self
+
     def _task_node(self, name: str, **settings: Any) -> TaskNode:
         task = self.task_type.model_construct(
-            command=_dotted(self.function),
+            command=self._path or _dotted(self.function),
             function=self.function,
             stream_end_type=self.stream_end_type,
             isolation=self.isolation,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Self
 
 from pydantic import Field, InstanceOf, field_validator, model_validator
@@ -45,6 +46,58 @@ class _PipelineBase(Executable):
         check(self._graph).raise_errors()
         return self
 
+    @classmethod
+    def from_yaml(cls, source: str | os.PathLike[str]) -> Self:
+        """The pipeline that YAML describes; the modules of its functions are imported.
+
+        Args:
+            source: The path of a YAML or JSON file of at most 1 MiB; or text, which has more than
+                one line or begins with `dag:` or `{`.
+
+        Raises:
+            PipelineFileError: If it cannot be read or makes no pipeline; with file, line and step.
+
+        Example:
+            >>> from runnable import Pipeline
+            >>> text = "dag: {steps: {mean: {type: task, command: statistics.mean, returns: [m]}}}"
+            >>> Pipeline.from_yaml(text).execute({"data": [1, 2, 6]}).parameters["m"]
+            3
+        """
+        from runnable.sdk.definition.reading import read_pipeline
+
+        return read_pipeline(source, cls)
+
+    def to_yaml(self) -> str:
+        """The pipeline as YAML, which `from_yaml` reads; functions by the paths of their names.
+
+        Its first line tells editors where its JSON Schema lies: beside the file, where
+        `runnable schema pipeline --output runnable-pipeline.schema.json` writes it.
+
+        Raises:
+            UnwritableError: If a step has what no text can name: a lambda, a function inside a
+                function or in the program that runs, a predicate in `retry_on`.
+            LimitError: If it is longer than 1 MiB.
+
+        Example:
+            >>> import statistics
+            >>> from runnable import Pipeline, PythonTask
+            >>> step = PythonTask(name="mean", function=statistics.mean, returns=["m"])
+            >>> print(Pipeline(steps=[step]).to_yaml())
+            # yaml-language-server: $schema=runnable-pipeline.schema.json
+            dag:
+              start_at: mean
+              steps:
+                mean:
+                  type: task
+                  command: statistics.mean
+                  returns: [m]
+                  next: success
+            <BLANKLINE>
+        """
+        from runnable.sdk.definition.writing import pipeline_as_yaml
+
+        return pipeline_as_yaml(self._graph)
+
     def return_dag(self) -> Graph:
         """The graph of the pipeline, checked."""
         return self._graph
@@ -78,13 +131,37 @@ class _PipelineBase(Executable):
                     f"Step {step.name!r} ends the pipeline and is followed by "
                     f"{step.next_node!r}. Choose one."
                 )
-        links, targets = dict(arrows), set(arrows.values())
-        for step, after in zip(self.steps, [*names[1:], ""], strict=True):
-            if step.name not in links and not isinstance(step, End):
-                free = after and after not in targets
-                leads = free and step.name not in _way(after, links)
-                links[step.name] = step.end or (after if leads else SUCCESS)
-        return links
+        ends = {step.name: step.end for step in self.steps if step.end or isinstance(step, End)}
+        return follow(names, arrows, ends)
+
+
+def follow(
+    names: Sequence[str],
+    arrows: Mapping[str, str],
+    ends: Mapping[str, str],
+    aside: Collection[str] = (),
+) -> dict[str, str]:
+    """Step → what follows it: as linked, else the next in the list, else the end.
+
+    Args:
+        names: The steps, in the order of the list.
+        arrows: The links.
+        ends: Step → the end that it leads to; empty for one that is an end.
+        aside: The steps that list order does not lead to.
+
+    Example:
+        >>> follow(["a", "b", "c"], {"a": "c"}, {})
+        {'a': 'c', 'b': 'success', 'c': 'success'}
+    """
+    links, targets = dict(arrows), {*arrows.values(), *aside}
+    for name, after in zip(names, [*names[1:], ""], strict=False):
+        if name in ends and name not in links:
+            if ends[name]:
+                links[name] = ends[name]
+        elif name not in links:
+            leads = after and after not in targets and name not in _way(after, links)
+            links[name] = after if leads else SUCCESS
+    return links
 
 
 def _way(start: str, links: Mapping[str, str]) -> list[str]:

@@ -53,6 +53,16 @@ def _fresh(cache: object) -> object:
     return cache
 
 
+def _named_overrides(overrides: Mapping[str, str]) -> Mapping[str, str]:
+    for executor, override in overrides.items():
+        if not executor.strip() or not override.strip():
+            raise DefinitionError(
+                f"overrides has {executor!r}: {override!r}, and both are names. Give the name of "
+                f"an executor, and that of an override in its configuration."
+            )
+    return dict(overrides)
+
+
 Cache = Annotated[Annotated[bool, Strict()] | timedelta, AfterValidator(_fresh)]
 """Whether results are kept for later runs, and for how long."""
 
@@ -66,6 +76,8 @@ class TaskSettings(Definition):
     """The files that it is given, and those that are kept when it has ended."""
     secrets: Sequence[str] = ()
     """The secrets that its code reads with `runnable.current().secret(name)`."""
+    overrides: Annotated[Mapping[str, str], AfterValidator(_named_overrides)] = Field(default={})
+    """Executor → the override, named in its configuration, that it uses for this task."""
     retries: int = Field(default=0, ge=0)
     """How often it is tried again after it failed."""
     backoff: Backoff | Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1.0

@@ -1,0 +1,1 @@
+"""Pipelines as YAML: which keys a step has, read into the SDK's steps, and written again."""
