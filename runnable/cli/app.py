@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 from runnable.cli import checks, execute, graphs, plugins, runs
 from runnable.cli.exit_status import INTERRUPTED, sentence_of, status_of
 from runnable.cli.output import tell, write_text
-from runnable.exceptions import RunnableError, TargetError
+from runnable.exceptions import PipelineFileError, RunnableError, TargetError
 
 
 class Commands(TyperGroup):
@@ -21,22 +21,22 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except RunnableError as error:
-            if isinstance(error, TargetError) and error.__cause__ is not None:
-                _tell_cause(error.__cause__)
+            if isinstance(error, TargetError | PipelineFileError):
+                _tell_cause(error)
             tell(sentence_of(error))
             raise typer.Exit(status_of(error)) from None
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
 
 
-def _tell_cause(error: BaseException) -> None:
+def _tell_cause(error: RunnableError) -> None:
     """The traceback of what the user's module raised, unless our sentence says it all."""
-    from runnable.cli.target import is_definition
+    from runnable.cli.target import cause_to_show
     from runnable.exceptions import visible
     from runnable.failing import trace_of
 
-    if not is_definition(error):
-        tell(visible(trace_of(error).rstrip("\n")))
+    if (cause := cause_to_show(error)) is not None:
+        tell(visible(trace_of(cause).rstrip("\n")))
 
 
 app = typer.Typer(

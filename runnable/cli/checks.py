@@ -53,11 +53,14 @@ def check(
 def _report(target: str) -> Report:
     """What there is to say; a definition that cannot be built is an error like others."""
     from runnable.cli.target import load
-    from runnable.exceptions import CheckError, TargetError
+    from runnable.exceptions import CheckError, PipelineFileError, TargetError
     from runnable.findings import Finding, Report
 
     try:
         return load(target).executable.check()
+    except PipelineFileError as error:
+        place = f"{error.file}:{error.line or 1}"
+        return Report((Finding(error.step, place, f"{error.reason.removesuffix('.')}."),))
     except TargetError as error:
         cause = error.__cause__
         if isinstance(cause, CheckError):

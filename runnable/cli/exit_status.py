@@ -9,6 +9,7 @@ from runnable.exceptions import (
     GraphChangedError,
     OriginError,
     RunCancelledError,
+    RunExistsError,
     RunHeldError,
     RunInterruptedError,
     RunStuckError,
@@ -50,6 +51,8 @@ def sentence_of(error: Exception) -> str:
     if isinstance(error, RunInterruptedError):
         return f"{str(error).partition(' Resume it with ')[0]} {resume_with(error.run_id)}"
     text = str(error)
+    if isinstance(error, RunExistsError):
+        return text.replace(f"execute(resume={error.run_id!r})", f"runnable retry {error.run_id}")
     return text.replace("force=True", "--force") if isinstance(error, _FORCED) else text
 
 

@@ -69,7 +69,8 @@ def _stream(context: AsyncPipelineContext, lines: Lines) -> None:
 
     def end(error: OSError | None = None) -> None:
         is_gone = error is None or isinstance(error, BrokenPipeError)
-        context.cancel(READER_IS_GONE if is_gone else f"its stdout failed ({error.strerror})")
+        failed = "" if error is None else f"its stdout failed ({error.strerror})"
+        context.cancel(READER_IS_GONE if is_gone else failed)
 
     async def write() -> None:
         async with aclosing(context.batches()) as batches:

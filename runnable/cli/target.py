@@ -12,7 +12,14 @@ from contextlib import contextmanager
 from types import ModuleType, TracebackType
 from typing import TYPE_CHECKING, Final, NamedTuple, cast
 
-from runnable.exceptions import RunnableError, TargetError, first_line, listed, nearest
+from runnable.exceptions import (
+    PipelineFileError,
+    RunnableError,
+    TargetError,
+    first_line,
+    listed,
+    nearest,
+)
 from runnable.failing import users_own
 from runnable.origin import Origin
 
@@ -21,7 +28,7 @@ if TYPE_CHECKING:
 
     from runnable.sdk.calls import Executable
 
-YAML: Final = (".yaml", ".yml")
+FILES: Final = (".yaml", ".yml", ".json")
 _ADVICE: Final = "Give a YAML file, or module:attribute."
 
 
@@ -37,9 +44,10 @@ def load(text: str) -> Target:
     without arguments that returns one.
 
     Raises:
+        PipelineFileError: If the file cannot be read, or makes no pipeline.
         TargetError: If there is nothing that can be run; what the user's code raised is its cause.
     """
-    if text.lower().endswith(YAML):
+    if text.lower().endswith(FILES):
         return Target(_from_yaml(text), Origin("yaml", text))
     return Target(_from_module(text), Origin("module", text))
 
@@ -147,11 +155,11 @@ def _told(text: str, reason: str) -> Generator[None, None, None]:
     """Have an error of the user's code told as one of the target, with its place."""
     try:
         yield
-    except TargetError:
+    except (TargetError, PipelineFileError):
         raise
     except (Exception, SystemExit) as error:
         # Its own sentence says all, unless something that is not ours was raised.
-        said = str(error).rstrip(".") if is_definition(error) else first_line(error)
+        said = str(error).rstrip(".") if isinstance(error, RunnableError) else first_line(error)
         trace = users_own(_after_imports(error.__traceback__))
         location = _location(error, trace)
         raise TargetError(text, f"{reason}: {said}", location=location) from (
@@ -159,9 +167,15 @@ def _told(text: str, reason: str) -> Generator[None, None, None]:
         )
 
 
-def is_definition(error: BaseException | None) -> bool:
-    """Whether an error tells by itself what is wrong with what the user has written."""
-    return isinstance(error, RunnableError)
+def cause_to_show(error: RunnableError) -> BaseException | None:
+    """What the user's code raised, if its traceback says more than the sentence does."""
+    cause = error.__cause__
+    while isinstance(cause, RunnableError):
+        cause = cause.__cause__
+    if cause is None:
+        return None
+    trace = users_own(_after_imports(cause.__traceback__))
+    return cause.with_traceback(trace) if _location(cause, trace) else None
 
 
 def _after_imports(trace: TracebackType | None) -> TracebackType | None:

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from textwrap import dedent
 
+import pytest
+
 from runnable.extensions.run_log_store.sqlite import SQLiteRunLogStore
 from runnable.runlog import RunLog
 
@@ -117,3 +119,15 @@ def store_in(folder: Path) -> SQLiteRunLogStore:
 def run_log(folder: Path, run_id: str) -> RunLog:
     """What the journal in that folder tells of a run."""
     return store_in(folder).get_run_log_by_id(run_id)
+
+
+@contextmanager
+def own_modules(monkeypatch: pytest.MonkeyPatch) -> Generator[None, None, None]:
+    """Modules of the current folder can be imported here, and are forgotten at the end."""
+    monkeypatch.setattr(sys, "path", [one for one in sys.path if one])
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    before = {*sys.modules}
+    yield
+    for name in {*sys.modules} - before:
+        if name.partition(".")[0] in ("shop", "evil"):
+            del sys.modules[name]

@@ -4,25 +4,39 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from runnable.cli.exit_status import status_of
+from runnable.cli.retrying import target_of
+from runnable.cli.running import Shape, run_target
+from runnable.cli.target import Target, load
 from runnable.events import parse_event
+from runnable.exceptions import ExecutionFailedError, OriginError, RunnableError, TargetError
 from runnable.extensions.run_log_store.sqlite import SQLiteRunLogStore
 from runnable.origin import Origin
 from runnable.records import Record
+from runnable.sdk.calls import RunOptions
 from runnable.store import Append, Owner, RunRecord
-from tests.cli.commands import PATIENCE, environment, module, run_log, runnable, started, store_in
+from tests.cli.commands import (
+    PATIENCE,
+    environment,
+    module,
+    own_modules,
+    run_log,
+    runnable,
+    started,
+    store_in,
+)
 
 SHOP = """
     def count() -> int:
-        say("counting")
         return 3
 
     def sell(x: int) -> int:
@@ -41,12 +55,36 @@ SHOP = """
 
 
 @pytest.fixture
-def failed(own_folder: Path) -> Path:
+def failed(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder in which the command line has begun the run "one", which failed."""
     module(own_folder, SHOP)
-    done = runnable(own_folder, "execute", "shop:pipeline", "--run-id", "one", "--tag", "docs")
-    assert done.returncode == 1, done.stderr
-    return own_folder
+    options = RunOptions(run_id="one", tag="docs")
+    with own_modules(monkeypatch):
+        with pytest.raises(ExecutionFailedError):
+            run_target(load("shop:pipeline"), None, options, Shape())
+        yield own_folder
+
+
+@pytest.fixture
+def of_script(own_folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder in which a script has begun the run "one", which failed."""
+    module(own_folder, SHOP)
+    origin = Origin("script", "shop.py")
+    with own_modules(monkeypatch):
+        with pytest.raises(ExecutionFailedError):
+            run_target(
+                Target(load("shop:pipeline").executable, origin),
+                None,
+                RunOptions(run_id="one"),
+                Shape(),
+            )
+        yield own_folder
+
+
+def retried(run_id: str = "one", named: str = "") -> None:
+    """Go on with a run, in this process."""
+    target = load(target_of(run_id, "", named=named))
+    run_target(target, None, RunOptions(resume=run_id), Shape())
 
 
 def opened(folder: Path) -> None:
@@ -77,15 +115,16 @@ def test_it_writes_what_execute_writes(failed: Path, shape: str) -> None:
         assert json.loads(done.stdout)["status"] == "success"
     else:
         kinds = [parse_event(line).type for line in done.stdout.splitlines()]
-        assert kinds[0], kinds[-1] == ("pipeline_started", "pipeline_completed")
+        assert (kinds[0], kinds[-1]) == ("pipeline_started", "pipeline_completed")
         assert "task_skipped" in kinds
 
 
 def test_a_retry_that_fails_again_can_be_retried(failed: Path) -> None:
-    assert runnable(failed, "retry", "one").returncode == 1
+    with pytest.raises(ExecutionFailedError):
+        retried()
     opened(failed)
+    retried()
 
-    assert runnable(failed, "retry", "one").returncode == 0
     assert [a.status for a in run_log(failed, "one").steps["sell"].attempts] == [
         *("fail", "fail", "success"),
     ]
@@ -93,30 +132,29 @@ def test_a_retry_that_fails_again_can_be_retried(failed: Path) -> None:
 
 def test_a_run_that_ended_well_has_nothing_to_retry(failed: Path) -> None:
     opened(failed)
-    assert runnable(failed, "retry", "one").returncode == 0
+    retried()
 
-    done = runnable(failed, "retry", "one")
+    with pytest.raises(RunnableError, match="Run 'one' ended with success") as raised:
+        retried()
 
-    assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr.startswith("Run 'one' ended with success")
+    assert status_of(raised.value) == 1
 
 
 @pytest.mark.parametrize("run_id", ["nobody", "../one", ""])
 def test_a_run_that_is_not_there_is_one_sentence(failed: Path, run_id: str) -> None:
-    done = runnable(failed, "retry", run_id)
+    with pytest.raises(RunnableError) as raised:
+        retried(run_id)
 
-    assert (done.returncode, done.stdout) == (1, "")
-    assert len(done.stderr.splitlines()) == 1
+    assert status_of(raised.value) == 1
+    assert len(str(raised.value).splitlines()) == 1
 
 
 def test_a_module_that_is_gone_is_a_clear_error(failed: Path) -> None:
     (failed / "shop.py").unlink()
-    shutil.rmtree(failed / "__pycache__", ignore_errors=True)
+    del sys.modules["shop"]
 
-    done = runnable(failed, "retry", "one")
-
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "'shop:pipeline' cannot be loaded: there is no module 'shop'" in done.stderr
+    with pytest.raises(TargetError, match="cannot be loaded: there is no module 'shop'"):
+        retried()
 
 
 def test_a_changed_graph_is_refused_with_the_difference_unless_forced(failed: Path) -> None:
@@ -181,7 +219,6 @@ def test_a_run_whose_process_was_killed_goes_on(own_folder: Path) -> None:
 @pytest.mark.parametrize(
     ("started_by", "typed"),
     [
-        (["my shop.py"], "python 'my shop.py'"),
         (["my shop.py", "--password=hunter2"], "python 'my shop.py' …"),
         (["-m", "shop"], "python -m shop"),
         (["-c", "import shop; shop.pipeline.execute(run_id='one')"], ""),
@@ -225,34 +262,31 @@ def test_what_it_says_to_type_goes_on_with_the_run(own_folder: Path) -> None:
 
 
 def test_a_scripts_run_goes_on_with_a_pipeline_that_is_named_and_then_without(
-    own_folder: Path,
+    of_script: Path,
 ) -> None:
-    module(own_folder, SHOP)
-    script = [sys.executable, "shop.py"]
-    subprocess.run(script, cwd=own_folder, env=environment(), capture_output=True, check=False)
+    with pytest.raises(OriginError, match="was begun by a script"):
+        retried()
+    with pytest.raises(ExecutionFailedError):
+        retried(named="shop:pipeline")
 
-    assert runnable(own_folder, "retry", "one", "shop:pipeline").returncode == 1
-    assert run_log(own_folder, "one").origin == Origin(
-        "module", "shop:pipeline", mac=(run_log(own_folder, "one").origin or Origin("session")).mac
-    )
-    opened(own_folder)
-    assert runnable(own_folder, "retry", "one").returncode == 0
+    opened(of_script)
+    retried()
+
+    assert run_log(of_script, "one").status == "success"
 
 
 def test_a_script_that_resumes_a_run_of_the_command_line_does_not_hide_its_module(
     failed: Path,
 ) -> None:
-    subprocess.run(
-        [sys.executable, "shop.py"],
-        cwd=failed,
-        env=environment(RUNNABLE_RETRY_RUN_ID="one"),
-        capture_output=True,
-        check=False,
-    )
+    script = Target(load("shop:pipeline").executable, Origin("script", "shop.py"))
+    with pytest.raises(ExecutionFailedError):
+        run_target(script, None, RunOptions(resume="one"), Shape())
     assert run_log(failed, "one").epoch == 2
-    opened(failed)
 
-    assert runnable(failed, "retry", "one").returncode == 0
+    opened(failed)
+    retried()
+
+    assert run_log(failed, "one").status == "success"
 
 
 def written(folder: Path, run_id: str, values: dict[str, Any]) -> SQLiteRunLogStore:
@@ -286,32 +320,30 @@ def test_a_record_that_nobody_vouches_for_is_not_followed(failed: Path, mac: obj
     origin = {"kind": "module", "target": "evil:pipeline", "mac": mac}
     written(failed, "two", {"origin": origin})
 
-    done = runnable(failed, "retry", "two")
+    with pytest.raises(OriginError, match="nobody vouches for it") as raised:
+        retried("two")
 
-    assert (done.returncode, done.stdout) == (3, "")
-    assert "nobody vouches for it" in done.stderr
-    assert done.stderr.rstrip().endswith("Type: runnable retry two evil:pipeline")
+    assert status_of(raised.value) == 3
+    assert raised.value.command == "runnable retry two evil:pipeline"
     assert not (failed / "imported").exists()
 
 
 def test_a_record_copied_to_another_run_is_not_followed(failed: Path) -> None:
     written(failed, "two", {})
 
-    done = runnable(failed, "retry", "two")
-
-    assert done.returncode == 3
-    assert "nobody vouches for it" in done.stderr
+    with pytest.raises(OriginError, match="nobody vouches for it"):
+        retried("two")
 
 
 def test_without_the_key_the_target_has_to_be_named(failed: Path) -> None:
     (failed / ".runnable" / "key").unlink()
     opened(failed)
 
-    refused = runnable(failed, "retry", "one")
-    named = runnable(failed, "retry", "one", "shop:pipeline")
+    with pytest.raises(OriginError, match="nobody vouches for it"):
+        retried()
+    retried(named="shop:pipeline")
 
-    assert refused.returncode == 3
-    assert named.returncode == 0, named.stderr
+    assert run_log(failed, "one").status == "success"
 
 
 def test_a_key_that_cannot_be_used_does_not_keep_a_run_from_beginning(own_folder: Path) -> None:
@@ -341,20 +373,20 @@ def test_a_key_that_cannot_be_used_does_not_keep_a_run_from_beginning(own_folder
 def test_an_origin_that_says_nothing_is_one_sentence(failed: Path, origin: object) -> None:
     written(failed, "two", {"origin": origin})
 
-    done = runnable(failed, "retry", "two")
+    with pytest.raises(OriginError, match="Type: runnable retry two TARGET") as raised:
+        retried("two")
 
-    assert (done.returncode, done.stdout) == (1, "")
-    assert "Type: runnable retry two TARGET" in done.stderr
+    assert status_of(raised.value) == 1
 
 
 def test_a_command_made_of_a_record_is_quoted(failed: Path) -> None:
     origin = {"kind": "script", "target": "x.py; touch pwned \x1b[31m"}
     written(failed, "two", {"origin": origin})
 
-    done = runnable(failed, "retry", "two")
+    with pytest.raises(OriginError) as raised:
+        retried("two")
 
-    assert "python 'x.py; touch pwned \\x1b[31m'" in done.stderr
-    assert "\x1b" not in done.stderr
+    assert str(raised.value).endswith("python 'x.py; touch pwned \\x1b[31m'")
 
 
 def test_the_pipeline_is_the_one_that_the_folder_has_now(failed: Path) -> None:

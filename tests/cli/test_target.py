@@ -9,22 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from runnable.cli.target import is_definition, load
-from runnable.exceptions import TargetError
+from runnable.cli.target import cause_to_show, load
+from runnable.exceptions import PipelineFileError, TargetError
 from runnable.origin import Origin
-from tests.cli.commands import SHOP, module
+from tests.cli.commands import SHOP, module, own_modules
 
 
 @pytest.fixture(autouse=True)
 def no_module_stays(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Nothing of the modules of a test is there for the next."""
-    monkeypatch.setattr(sys, "path", [one for one in sys.path if one])
-    monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    before = {*sys.modules}
-    yield
-    for name in {*sys.modules} - before:
-        if name.partition(".")[0] == "shop":
-            del sys.modules[name]
+    with own_modules(monkeypatch):
+        yield
 
 
 @pytest.mark.parametrize(
@@ -45,6 +40,7 @@ def no_module_stays(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         ("shop:Orders", "was called and gave back one Orders"),
         ("shop:spell", "is to be called without arguments"),
         ("shop:sys", "is one module"),
+        ("missing.json", "is not there, where a YAML file is expected"),
         ("missing.yaml", "is not there, where a YAML file is expected"),
         (".yaml", "is not there, where a YAML file is expected"),
         ("", "names nothing to run"),
@@ -82,9 +78,8 @@ def test_a_module_that_fails_shows_its_own_traceback_and_the_place(
 
     assert said in str(raised.value)
     assert raised.value.location == f"{path}:{len(path.read_text().splitlines())}"
-    cause = raised.value.__cause__
+    cause = cause_to_show(raised.value)
     assert cause is not None
-    assert not is_definition(cause)
     trace = "".join(traceback.format_exception(cause))
     assert "runnable/cli" not in trace
     assert "importlib" not in trace
@@ -97,7 +92,7 @@ def test_a_definition_that_cannot_be_built_is_one_sentence_with_its_place(own_fo
         load("shop:pipeline")
 
     assert f"({path}:{len(path.read_text().splitlines())})." in str(raised.value)
-    assert is_definition(raised.value.__cause__)
+    assert cause_to_show(raised.value) is None
 
 
 def test_the_current_folder_is_looked_at_first_and_added_once(own_folder: Path) -> None:
@@ -120,3 +115,45 @@ def test_an_attribute_may_be_dotted_or_a_callable_that_makes_what_runs(
 
     assert found.executable.check().ok
     assert found.origin == Origin("module", f"shop:{attribute}")
+
+
+PIPELINE = """
+dag:
+  steps:
+    double: {type: task, command: shop.double, returns: [y]}
+"""
+
+
+def test_a_yaml_file_finds_its_functions_in_the_current_folder(own_folder: Path) -> None:
+    module(own_folder, SHOP)
+    (own_folder / "inner").mkdir()
+    (own_folder / "inner" / "orders.YML").write_text(PIPELINE)
+
+    found = load("inner/orders.YML")
+
+    assert found.executable.check().ok
+    assert found.origin == Origin("yaml", "inner/orders.YML")
+
+
+def test_a_yaml_file_that_makes_no_pipeline_is_one_sentence_with_its_line(own_folder: Path) -> None:
+    module(own_folder, SHOP)
+    (own_folder / "orders.yaml").write_text(PIPELINE.replace("returns", "retuns"))
+
+    with pytest.raises(
+        PipelineFileError, match=r"orders\.yaml:4, step 'double': .*'retuns'"
+    ) as raised:
+        load("orders.yaml")
+
+    assert cause_to_show(raised.value) is None
+
+
+def test_a_module_that_fails_under_a_yaml_file_shows_its_traceback(own_folder: Path) -> None:
+    path = module(own_folder, "1 / 0\n")
+    (own_folder / "orders.yaml").write_text(PIPELINE)
+
+    with pytest.raises(PipelineFileError, match="ZeroDivisionError") as raised:
+        load("orders.yaml")
+
+    cause = cause_to_show(raised.value)
+    assert isinstance(cause, ZeroDivisionError)
+    assert str(path) in "".join(traceback.format_exception(cause))
