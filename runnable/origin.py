@@ -36,6 +36,11 @@ class Origin:
     arguments: bool = False
     mac: str = ""
 
+    def __post_init__(self) -> None:
+        # A path may hold bytes that are no text, which no JSON can hold.
+        text = self.target.encode("utf-8", "backslashreplace").decode()
+        object.__setattr__(self, "target", text)
+
     @classmethod
     def of_process(cls, folder: Path) -> Origin:
         """The script that this process runs.

@@ -181,7 +181,7 @@ FAILED = (
 )
 
 
-@pytest.mark.parametrize("error", (*REFUSED, *FAILED), ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("error", [*REFUSED, *FAILED], ids=lambda error: type(error).__name__)
 def test_an_error_ends_a_command_with_its_status_and_a_sentence_of_the_command_line(
     error: RunnableError,
 ) -> None:

@@ -54,6 +54,18 @@ def test_what_a_module_names_is_run_from_the_current_folder(
     assert run_log(own_folder, "one").parameters["y"] == 8
 
 
+def test_a_file_whose_name_is_no_text_is_run(own_folder: Path) -> None:
+    module(own_folder, SHOP)
+    name = os.fsdecode(b"caf\xe9.yaml")
+    steps = "{double: {type: task, command: shop.double, returns: [y]}}"
+    (own_folder / name).write_text(f"dag: {{steps: {steps}}}\n")
+
+    done = runnable(own_folder, "execute", name, "--set", "x=4", "--run-id", "one")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert run_log(own_folder, "one").parameters["y"] == 8
+
+
 def test_an_async_job_is_run(own_folder: Path) -> None:
     module(own_folder, SHOP)
 
