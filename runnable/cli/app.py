@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from runnable.cli import plugins, runs
+from runnable.cli import plugins, runs, timeline
 from runnable.cli.exit_status import INTERRUPTED, status_of
 from runnable.cli.output import tell, write_text
 from runnable.exceptions import RunnableError
@@ -57,6 +57,7 @@ def options(version: Version = False) -> None:
 
 plugins.register(app)
 runs.register(app)
+timeline.register(app)
 
 
 def run() -> None:
