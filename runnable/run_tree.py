@@ -54,8 +54,8 @@ class Node:
 
     @property
     def is_group(self) -> bool:
-        """Whether it holds others."""
-        return bool(self.children)
+        """Whether it is what runs in it; a task with an `on_failure` holds others and is none."""
+        return bool(self.children) and (self.step is None or self.step.is_composite)
 
     @property
     def start(self) -> float | None:
@@ -97,8 +97,8 @@ class Tree:
 def run_tree(log: RunLog, now: datetime) -> Tree:
     """The steps of a run as a tree.
 
-    An item of a map, an iteration of a loop or a branch that holds one step alone is one node with
-    it.
+    Where each item of a map, iteration of a loop or branch holds one step alone, it is one node
+    with that.
 
     Args:
         log: The run log.
@@ -120,12 +120,12 @@ def run_tree(log: RunLog, now: datetime) -> Tree:
     for path, step in log.steps.items():
         nodes[path].step = step
         nodes[path].spells = list(_spells(step, until))
-    joined = [_joined(root) for root in roots]
-    for root in joined:
+    for root in roots:
+        _join(root)
         _settle(root, log, 0)
-    begun = min((root.start for root in joined if root.start is not None), default=until)
+    begun = min((root.start for root in roots if root.start is not None), default=until)
     start = begun if log.start_time is None else log.start_time.timestamp()
-    return Tree(joined, start, max(start, until))
+    return Tree(roots, start, max(start, until))
 
 
 def _paths(log: RunLog) -> list[str]:
@@ -148,15 +148,19 @@ def _place(path: str, nodes: dict[str, Node], roots: list[Node]) -> None:
         above = node
 
 
-def _joined(node: Node) -> Node:
-    """The node, with each branch that holds one step alone made one with that."""
-    node.children = [_joined(child) for child in node.children]
-    is_branch = node.path.count(".") % 2 == 1
-    if is_branch and len(node.children) == 1:
-        [child] = node.children
-        child.label = f"{node.label}.{child.label}"
-        return child
-    return node
+def _join(node: Node) -> None:
+    """Make branches one with their steps, if each of the branches beside each other has one."""
+    branches = node.children
+    if branches and all(_is_branch(one) and len(one.children) == 1 for one in branches):
+        node.children = [one.children[0] for one in branches]
+        for branch, step in zip(branches, node.children, strict=True):
+            step.label = f"{branch.label}.{step.label}"
+    for child in node.children:
+        _join(child)
+
+
+def _is_branch(node: Node) -> bool:
+    return node.path.count(".") % 2 == 1
 
 
 def _settle(node: Node, log: RunLog, depth: int) -> None:
@@ -165,7 +169,7 @@ def _settle(node: Node, log: RunLog, depth: int) -> None:
     for child in node.children:
         _settle(child, log, depth + 1)
     node.status = _status(node, log)
-    if node.is_group and not node.spells:
+    if node.children and not node.spells:
         starts = [child.start for child in node.children if child.start is not None]
         ends = [child.end for child in node.children if child.end is not None]
         if starts and ends:
@@ -177,8 +181,7 @@ def _status(node: Node, log: RunLog) -> Status:
         return node.step.status
     if node.path in log.branches:
         return log.branches[node.path]
-    is_composite = node.path.count(".") % 2 == 0
-    if is_composite:  # it is told of when it has ended
+    if not _is_branch(node):  # a composite is told of when it has ended
         return log.status
     statuses = {child.status for child in node.children}
     for status in _WORST:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from contextlib import suppress
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
     from rich.table import Table
 
@@ -34,18 +37,41 @@ def write_json_line(line: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
-def standard_output() -> BinaryIO:
-    """Stdout for bytes; whatever was written as text is out before them."""
-    sys.stdout.flush()
-    return sys.stdout.buffer
-
-
 def write_lines(lines: Iterable[bytes]) -> None:
     """Write many lines, without holding them and without a system call for each."""
-    out = standard_output()
-    for line in lines:
-        out.write(line + b"\n")
-    out.flush()
+    write_bytes(line + b"\n" for line in lines)
+
+
+def write_bytes(pieces: Iterable[bytes]) -> None:
+    """Write bytes on stdout, after what was written there as text."""
+    sys.stdout.flush()
+    sys.stdout.buffer.writelines(pieces)
+    sys.stdout.buffer.flush()
+
+
+def write_file(pieces: Iterable[bytes], path: Path) -> None:
+    """Write a file beside its place, and put it there at the end: nobody meets half of it.
+
+    Raises:
+        InputError: If it cannot be written there.
+    """
+    from runnable.exceptions import InputError
+
+    beside = (path := path.resolve()).with_name(f".{path.name}.{os.getpid()}")
+    try:
+        if path.exists() and not path.is_file():  # a pipe or a device: nothing takes its place
+            with path.open("wb") as file:
+                file.writelines(pieces)
+            return
+        try:
+            with beside.open("xb") as file:
+                file.writelines(pieces)
+            beside.replace(path)
+        finally:
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
+    except OSError as problem:
+        raise InputError(f"{path} cannot be written: {problem.strerror}.") from problem
 
 
 def write_text(text: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -56,16 +56,16 @@ def export_run(
 
     Example: runnable runs export calm-otter-0123456789 --output run.json
     """
-    from runnable.cli.output import standard_output
+    from runnable.cli.output import write_bytes, write_file
     from runnable.cli.runs.finding import looking_in
 
     with looking_in(configuration_file, run_id) as store:
         whole = as_json or form is Format.JSON
         pieces = _document(store, run_id) if whole else _lines(store, run_id)
         if output is None:
-            _write(pieces, standard_output())
+            write_bytes(pieces)
         else:
-            _write_file(pieces, output)
+            write_file(pieces, output)
 
 
 def _lines(store: BaseRunLogStore, run_id: str) -> Iterator[bytes]:
@@ -90,26 +90,3 @@ def _document(store: BaseRunLogStore, run_id: str) -> Iterator[bytes]:
             break
         yield (b",\n" if number else b"\n") + text
     yield b"\n]}\n"
-
-
-def _write(pieces: Iterator[bytes], file: IO[bytes]) -> None:
-    for piece in pieces:
-        file.write(piece)
-    file.flush()
-
-
-def _write_file(pieces: Iterator[bytes], path: Path) -> None:
-    """Write beside the file and take its place at the end: nobody meets half of it."""
-    import os
-
-    from runnable.exceptions import InputError
-
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with beside.open("xb") as file:
-            _write(pieces, file)
-        beside.replace(path)
-    except OSError as problem:
-        raise InputError(f"{path} cannot be written: {problem.strerror}.") from problem
-    finally:
-        beside.unlink(missing_ok=True)
