@@ -1,4 +1,4 @@
-"""Writes the reference pages that are made from the code: events, errors, the command line.
+"""Writes what is made from the code: pages of events, errors and commands, and JSON Schemas.
 
 python docs/generate.py
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -17,8 +18,10 @@ from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hi
 from pydantic import BaseModel, JsonValue
 from typer.main import get_command
 
-from runnable import events, exceptions
+from runnable import events, exceptions, schemas
 from runnable.cli.app import app
+from runnable.schemas.configuration import configuration_schema
+from runnable.schemas.pipeline import pipeline_schema
 
 FOLDER: Final = Path(__file__).parent
 
@@ -123,6 +126,16 @@ PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "cli.md": cli_page,
 }
 """The pages that are made from the code."""
+SCHEMAS: Final[Mapping[str, Callable[[], dict[str, Any]]]] = {
+    "configuration": configuration_schema,
+    "pipeline": pipeline_schema,
+}
+"""The JSON Schemas that are shipped with it."""
+
+
+def schema_text(name: str) -> str:
+    """A JSON Schema as it lies in its file."""
+    return json.dumps(SCHEMAS[name](), indent=1, ensure_ascii=False) + "\n"
 
 
 def _documents(module: object) -> dict[tuple[str, str], str]:
@@ -271,9 +284,11 @@ def _meant(parameter: Any) -> str:
 
 
 def main() -> None:
-    """Write the pages."""
+    """Write the pages and the schemas."""
     for name, make in PAGES.items():
         (FOLDER / name).write_text(make(), encoding="utf-8")
+    for name in SCHEMAS:
+        (schemas.FOLDER / f"{name}.json").write_text(schema_text(name), encoding="utf-8")
 
 
 if __name__ == "__main__":

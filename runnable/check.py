@@ -7,11 +7,11 @@ from typing import Final
 from weakref import WeakKeyDictionary
 
 from runnable.checker import Checker
-from runnable.exceptions import CheckError, MissingParameterError
+from runnable.exceptions import CheckError, MissingParameterError, listed
 from runnable.findings import Finding, Report
 from runnable.graph import Graph
 
-__all__ = ["Finding", "Report", "check", "require", "require_ready"]
+__all__ = ["Finding", "Report", "check", "require", "require_overrides", "require_ready"]
 
 _NEEDS: Final[WeakKeyDictionary[Graph, Mapping[str, str]]] = WeakKeyDictionary()
 """Of the graphs that are alive in this process: what must come with the call → who needs it."""
@@ -50,6 +50,32 @@ def require_ready(graph: Graph, completed: Collection[str] = ()) -> None:
         CheckError: If something is not.
     """
     if graph.hindered and (found := [*_hindrances(graph, completed)]):
+        raise CheckError(found)
+
+
+def require_overrides(graph: Graph, executor: str, known: Collection[str]) -> None:
+    """Check that an executor has the overrides that steps ask it for; others' are not its own.
+
+    Args:
+        graph: One whose structure is right.
+        executor: The name of the executor that runs it.
+        known: The overrides that its configuration has.
+
+    Raises:
+        CheckError: If it has not got one.
+    """
+    there = f"there are: {listed(known)}" if known else "it has none"
+    found = [
+        Finding(
+            path,
+            "",
+            f"asks the executor {executor!r} for the override {asked[executor]!r}, which its "
+            f"configuration does not have ({there}). Add it there, or take it from the step.",
+        )
+        for path, asked in graph.overrides.items()
+        if executor in asked and asked[executor] not in known
+    ]
+    if found:
         raise CheckError(found)
 
 

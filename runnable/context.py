@@ -14,6 +14,7 @@ from runnable import defaults
 from runnable.beside import iterate_beside
 from runnable.blocking import STORES, outlive, run_to_end
 from runnable.capture import ROUTER
+from runnable.check import require_overrides
 from runnable.clock import Clock
 from runnable.engine import Engine
 from runnable.exceptions import (
@@ -213,6 +214,9 @@ class AsyncPipelineContext:
     def _open(self) -> tuple[Services, Opened]:
         self.opening.look_at_code()
         services = self._load_services()
+        if self.dag.overrides:
+            executor = services.job_executor if self._is_job else services.pipeline_executor
+            require_overrides(self.dag, executor.service_name, executor.known_overrides)
         return services, self.opening.open(self.dag, services, self.clock, self._tracing)
 
     @property

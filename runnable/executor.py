@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, ConfigDict
@@ -26,6 +26,11 @@ class BaseExecutor(ABC, BaseModel):
 
     echo: bool = True
     """Whether what tasks print reaches the terminal, beside the run log."""
+
+    @property
+    def known_overrides(self) -> Collection[str]:
+        """The names of the overrides that its configuration has; a step may ask for one of them."""
+        return ()
 
     @abstractmethod
     def trigger_node_execution(self, node: TaskNode, scope: Scope) -> Awaitable[Attempt]:

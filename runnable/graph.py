@@ -137,6 +137,10 @@ class BaseNode(ABC):
         """Whether it returns a pickled value of its own."""
         return False
 
+    def overrides(self) -> Mapping[str, str]:
+        """Executor → the override in its configuration that it asks for."""
+        return {}
+
     @property
     def may_be_hindered(self) -> bool:
         """Whether `obstacles` can find anything."""
@@ -318,6 +322,12 @@ class Graph:
     def pickles(self) -> bool:
         """Whether a step returns a pickled value."""
         return any(node.pickles() for _, node in self.all_nodes())
+
+    @cached_property
+    def overrides(self) -> dict[str, Mapping[str, str]]:
+        """Path → executor → override, of the steps that ask for one."""
+        asked = {path: node.overrides() for path, node in self.all_nodes()}
+        return {path: overrides for path, overrides in asked.items() if overrides}
 
     @cached_property
     def hindered(self) -> dict[str, BaseNode]:

@@ -55,6 +55,10 @@ _SURELY_FITS: Final = MAX_VALUE_BYTES // 6 - 2
 class TaskReturns(Definition):
     """A name in `returns`, and how its value is kept.
 
+    Args:
+        name: A Python identifier.
+        kind: `json`, `metric` for one that is also a metric of the run, `object` for a pickle.
+
     Example:
         >>> TaskReturns(name="loss", kind="metric").name
         'loss'

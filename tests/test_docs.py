@@ -31,6 +31,7 @@ from runnable.events import EVENTS, parse_event
 from runnable.inside import Current
 from runnable.plugins import BUILT_IN
 from runnable.runlog import RunLog
+from runnable.schemas import schema_text
 from runnable.sdk import AsyncPythonTask, RunOptions
 from runnable.steplog import StepAttempt, StepLog
 
@@ -170,9 +171,47 @@ def test_the_commands_on_a_page_print_what_the_page_says(page: Path, own_folder:
 @pytest.mark.parametrize("page", pages_with("yaml"), ids=name_of)
 def test_the_configurations_on_a_page_are_accepted(page: Path, own_folder: Path) -> None:
     for number, example in enumerate(fences(page, "yaml")):
+        if re.search(r"^dag:", str(example.parsed), re.MULTILINE):
+            continue
         file = own_folder / f"{number}.yaml"
         file.write_text(str(example.parsed))
         load_services(str(file), interactive_default="async-local", folder=own_folder)
+
+
+@pytest.mark.parametrize("page", pages_with("yaml"), ids=name_of)
+def test_the_pipelines_on_a_page_are_read(
+    page: Path, own_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.path", [str(own_folder), *sys.path])
+    for example in fences(page, "python"):
+        if name := script_of(example):
+            (own_folder / name).write_text(str(example.parsed))
+
+    for example in fences(page, "yaml"):
+        if re.search(r"^dag:", str(example.parsed), re.MULTILINE):
+            assert runnable.Pipeline.from_yaml(str(example.parsed)).check().ok
+
+
+def yaml_keys() -> Iterator[tuple[str, str, str]]:
+    """(Kind of step, key, default) of all that the YAML of a pipeline may hold."""
+    definitions = json.loads(schema_text("pipeline"))["$defs"]
+    for kind, definition in definitions.items():
+        for key, value in definition.get("properties", {}).items():
+            default = json.dumps(value["default"]) if "default" in value else ""
+            yield kind, key, default
+
+
+@pytest.mark.parametrize(("kind", "key", "default"), [*yaml_keys()])
+def test_a_key_of_a_pipeline_in_yaml_is_described(kind: str, key: str, default: str) -> None:
+    page = DOCS / "yaml.md"
+    rows = [line.split("|") for line in page.read_text().splitlines() if line.startswith("| `")]
+    keys = {name: row[2].strip() for row in rows for name in re.findall(r"`([\w.]+)`", row[1])}
+    parts = {"Backoff": "backoff.", "Catalog": "catalog.", "NotebookArgs": "notebook_args."}
+    name = f"{'returns.' if kind == 'TaskReturns' else parts.get(kind, '')}{key}"
+
+    assert name in keys
+    shown = {'""': "", "null": "", "false": "`false`", "[]": "", "{}": ""}.get(default, default)
+    assert shown.strip('`"') in keys[name]
 
 
 @pytest.mark.parametrize("page", pages_with("json"), ids=name_of)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from runnable.cli import checks, execute, graphs, plugins, runs, timeline
+from runnable.cli import checks, execute, graphs, plugins, runs, schema, timeline
 from runnable.cli.exit_status import INTERRUPTED, sentence_of, status_of
 from runnable.cli.output import tell, write_text
 from runnable.exceptions import PipelineFileError, RunnableError, TargetError
@@ -67,7 +67,7 @@ def options(version: Version = False) -> None:
     """Run pipelines of ordinary Python functions, and look at the runs there were."""
 
 
-for group in (execute, checks, graphs, runs, timeline, plugins):
+for group in (execute, checks, graphs, runs, timeline, schema, plugins):
     group.register(app)
 
 

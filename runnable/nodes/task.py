@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from runnable import defaults
@@ -97,6 +97,10 @@ class TaskNode(BaseNode):
     def pickles(self) -> bool:
         """Whether one of what the task returns is pickled."""
         return any(declared.kind == "object" for declared in self.task.declared)
+
+    def overrides(self) -> Mapping[str, str]:
+        """The task's."""
+        return self.task.overrides
 
     @property
     def may_be_hindered(self) -> bool:

@@ -42,10 +42,19 @@ TASKS: Final[Mapping[str, type[Step]]] = {
 }
 """`command_type` → class."""
 
+PARTS: Final[Mapping[str, type[Definition]]] = {
+    "catalog": Catalog,
+    "backoff": Backoff,
+    "returns": TaskReturns,
+    "notebook_args": NotebookArgs,
+    "optional_ploomber_args": NotebookArgs,
+}
+"""Key → class, of those whose values are mappings with keys of their own."""
+
 _KEYS: Final = {"next_node": "next", "function": "command", "notebook": "command"}
 """Field → the key that stands for it, where that is called otherwise."""
 
-DURATION: Final = r"^(\d+w)?(\d+d)?(\d+h)?(\d+m)?(\d+(\.\d{1,6})?s)?$"
+DURATION: Final = r"^([0-9]+w)?([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+(\.[0-9]{1,6})?s)?$"
 """How a time is written as text: `1h30m`, `7d`, `0.5s`."""
 
 

@@ -20,7 +20,7 @@ class Links:
     Example:
         >>> links = Links.of(["a", "b", "tidy"], {}, {}, {"a": "tidy"}, "")
         >>> links.main, links.following, [*links.way("tidy")]
-        (['a', 'b'], {'a': 'b', 'b': 'success', 'tidy': 'success'}, ['tidy'])
+        (['a', 'b'], {'a': 'b', 'b': 'success', 'tidy': 'success'}, ['tidy', 'success'])
     """
 
     main: Sequence[str]

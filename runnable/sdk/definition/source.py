@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, cast
 from pydantic import ValidationError
 from pydantic_core import to_json
 
-from runnable.backoff import Backoff
-from runnable.catalog import Catalog
 from runnable.defaults import MAX_YAML_BYTES
 from runnable.documents import Document, Place, parse_yaml, read_document
 from runnable.exceptions import (
@@ -26,16 +24,14 @@ from runnable.exceptions import (
     shortened,
 )
 from runnable.model import Definition
-from runnable.parameters import TaskReturns
-from runnable.sdk.definition.kinds import document_of, tag_of
+from runnable.sdk.definition.kinds import PARTS, document_of, tag_of
 from runnable.sdk.step import Step
-from runnable.tasks.notebook_args import NotebookArgs
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 _TEXT: Final = re.compile(r"\s*(\{|dag\s*:|\"dag\"|'dag'|---|%YAML|#|$)")
-_LINE: Final = re.compile(r" \(line (\d+)\)$")
+_LINE: Final = re.compile(r" \(lines? (?:\d+ and )?(\d+)\)")
 
 
 class Here(NamedTuple):
@@ -106,7 +102,9 @@ class Source:
         try:
             document_of(kind).model_validate_json(to_json(mapping, inf_nan_mode="constants"))
         except ValidationError as error:
-            fault = error.errors(include_url=False, include_context=True)[0]
+            faults = error.errors(include_url=False)
+            # A key that is missing may be the one that is there under a wrong name.
+            fault = next((one for one in faults if one["type"] == "extra_forbidden"), faults[0])
             place = _inside(mapping, fault["loc"])
             self.fail(here.at(*place), _reason(fault, place, kind, what))
         return mapping
@@ -118,7 +116,7 @@ def _document(source: str | os.PathLike[str]) -> tuple[str, Document]:
 
     def error(reason: str) -> PipelineFileError:
         line = _LINE.search(reason)
-        told = _LINE.sub("", reason)
+        told = reason if line is None or " and " in line[0] else reason.replace(line[0], "")
         return PipelineFileError(file, int(line[1]) if line else 0, "", f"it {told}")
 
     if not is_text:
@@ -172,17 +170,8 @@ def _reason(fault: ErrorDetails, place: Place, kind: type[Definition], what: str
             return f"{key or what} {message[:1].lower()}{message[1:]} (it is {found[1:-1]})"
 
 
-_PARTS: Final[Mapping[str, type[Definition]]] = {
-    "catalog": Catalog,
-    "backoff": Backoff,
-    "returns": TaskReturns,
-    "notebook_args": NotebookArgs,
-    "optional_ploomber_args": NotebookArgs,
-}
-
-
 def _known(kind: type[Definition], place: Place) -> list[str]:
     """The keys that there are at a place in the mapping of that kind."""
-    part = kind if not place else _PARTS.get(str(place[0]), kind)
+    part = kind if not place else PARTS.get(str(place[0]), kind)
     named = ["type"] if issubclass(part, Step) else []
     return [*named, *document_of(part).model_fields]

@@ -9,6 +9,7 @@ import yaml
 
 from runnable.documents import plain_value
 
+_BREAKS: Final = re.compile(r"[\n\r\x85\u2028\u2029]")
 _BLOCK: Final = re.compile(r"[!-~][ -~]*(\n+([ -~]*[!-~])?)*")
 """Text that is written line by line, as it is; any other goes into quotes."""
 
@@ -38,10 +39,10 @@ class _Dumper(yaml.SafeDumper):
 
     def text(self, data: str) -> yaml.ScalarNode:
         """Text: in quotes where it would be read as something else."""
-        style = "|" if "\n" in data and _BLOCK.fullmatch(data) else None
-        if style is None and not _is_text(data):
-            style = "'"
-        represent: Any = self.represent_scalar  # pyright: ignore[reportUnknownMemberType]
+        style = None if _is_text(data) else "'"
+        if _BREAKS.search(data):  # what is in single quotes, or in none, is folded there
+            style = "|" if _BLOCK.fullmatch(data) else '"'
+        represent = cast("Any", self).represent_scalar
         return represent("tag:yaml.org,2002:str", data, style=style)
 
     def mapping(self, data: dict[str, Any]) -> yaml.MappingNode:

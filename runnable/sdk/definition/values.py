@@ -161,13 +161,19 @@ def _backoff_at(written: float | dict[str, Any]) -> float | Backoff:
     return Backoff(**written) if isinstance(written, dict) else written
 
 
+def _reducer_at(text: str) -> str:
+    Reducer.of(text)
+    return text
+
+
 READ: Final[Mapping[str, Callable[[Any], Any]]] = {
     "function": function_at,
     "retry_on": errors_at,
     "cache": _cache_at,
     "backoff": _backoff_at,
+    "reducer": _reducer_at,
 }
-"""Field → what makes its value of that of its key, where the two differ."""
+"""Field → what makes its value of that of its key, or checks it there."""
 
 
 def _written_returns(returns: Sequence[TaskReturns]) -> list[object]:
