@@ -17,6 +17,7 @@ from typing import Final
 
 import apsw
 
+from benchmarks.cli import cli
 from benchmarks.cold import cold
 from benchmarks.concurrent_runs import concurrent
 from benchmarks.first_token import first_token
@@ -45,6 +46,7 @@ CASES: Final[Mapping[str, Callable[[Place], Iterator[Figure]]]] = {
     "resume": resume,
     "resume-map": resume_map,
     "cold": cold,
+    "cli": cli,
     "loop-gap": loop_gap,
     "leaving": leaving,
     "follow": follow,

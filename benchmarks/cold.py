@@ -26,15 +26,15 @@ def cold(place: Place) -> Iterator[Figure]:
 
     def in_a_new_folder() -> float:
         with tempfile.TemporaryDirectory(dir=place.folder) as new:
-            return _process(Path(new), SCRIPT)
+            return process(Path(new), SCRIPT)
 
     taken = in_turn(
         place.rounds(25),
         {
-            "python": lambda: _process(folder, "-c", "pass"),
-            "import": lambda: _process(folder, "-c", "import runnable"),
-            "libraries": lambda: _process(folder, "-c", LIBRARIES),
-            "pipeline": lambda: _process(folder, SCRIPT),
+            "python": lambda: process(folder, "-c", "pass"),
+            "import": lambda: process(folder, "-c", "import runnable"),
+            "libraries": lambda: process(folder, "-c", LIBRARIES),
+            "pipeline": lambda: process(folder, SCRIPT),
             "new folder": in_a_new_folder,
         },
     )
@@ -60,12 +60,12 @@ def cold(place: Place) -> Iterator[Figure]:
     )
 
 
-def _process(folder: Path, *arguments: str) -> float:
+def process(folder: Path, *arguments: str) -> float:
     """Milliseconds that a process takes, in that folder."""
     # -P: the folder of the script must not stand before the standard library.
     command = [sys.executable, "-P", *arguments]
     # A package of the tests brings a plug-in that pydantic would load with the first model.
     environ = {**os.environ, "PYDANTIC_DISABLE_PLUGINS": "__all__"}
     began = time.perf_counter()
-    subprocess.run(command, cwd=folder, env=environ, check=True)
+    subprocess.run(command, cwd=folder, env=environ, stdout=subprocess.DEVNULL, check=True)
     return MILLI * (time.perf_counter() - began)

@@ -1,4 +1,4 @@
-"""Writes what is made from the code: the pages of events and of errors, and the JSON Schemas.
+"""Writes what is made from the code: pages of events, errors and commands, and JSON Schemas.
 
 python docs/generate.py
 """
@@ -13,11 +13,13 @@ from datetime import datetime
 from pathlib import Path
 from textwrap import dedent
 from types import NoneType, UnionType
-from typing import Any, Final, Literal, Union, get_args, get_origin
+from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, JsonValue
+from typer.main import get_command
 
 from runnable import events, exceptions, schemas
+from runnable.cli.app import app
 from runnable.schemas.configuration import configuration_schema
 from runnable.schemas.pipeline import pipeline_schema
 
@@ -79,6 +81,15 @@ All are in `runnable.exceptions`; those printed **bold** also come from
 | --- | --- | --- |
 """
 
+COMMANDS_HEAD: Final = """\
+<!-- The rest is written by docs/generate.py from runnable/cli: change that, run `make docs`. -->
+
+## All commands
+
+Every command also takes `--help`.
+"""
+"""What stands between the part of the page that is written by hand and the reference."""
+
 
 def events_page() -> str:
     """The reference of the events."""
@@ -103,9 +114,16 @@ def errors_page() -> str:
     return ERRORS_HEAD.replace("{tree}", tree) + "\n".join(map(_error_row, _errors())) + "\n"
 
 
+def cli_page() -> str:
+    """The page about the command line: as it is down to the mark, and the reference below."""
+    by_hand = (FOLDER / "cli.md").read_text(encoding="utf-8").partition(COMMANDS_HEAD)[0]
+    return by_hand + COMMANDS_HEAD + "".join(_commands(get_command(app), "runnable"))
+
+
 PAGES: Final[Mapping[str, Callable[[], str]]] = {
     "events.md": events_page,
     "errors.md": errors_page,
+    "cli.md": cli_page,
 }
 """The pages that are made from the code."""
 SCHEMAS: Final[Mapping[str, Callable[[], dict[str, Any]]]] = {
@@ -214,6 +232,55 @@ def _facts(error: type[exceptions.RunnableError]) -> list[str]:
         if isinstance(target, ast.Attribute) and not target.attr.startswith("_")
     ]
     return [name for name in names if name != "args"]
+
+
+def _commands(group: Any, name: str) -> Iterator[str]:
+    """What there is to say of each command of a group, and of the groups in it."""
+    for word, command in sorted(group.commands.items()):
+        if hasattr(command, "commands"):
+            yield from _commands(command, f"{name} {word}")
+        else:
+            yield f"\n### {name} {word}\n\n{_command(command)}"
+
+
+def _command(command: Any) -> str:
+    text, _, example = inspect.cleandoc(command.help).rpartition("Example: ")
+    hints = get_type_hints(inspect.unwrap(command.callback))
+    rows = [
+        f"| {_typed(one, hints[one.name])} | {_meant(one)} |"
+        for one in command.params
+        if one.name in hints
+    ]
+    table = "\n".join(["| argument or option | |", "| --- | --- |", *rows])
+    return f"{text.strip()}\n\n    {example.strip()}\n\n{table}\n"
+
+
+def _typed(parameter: Any, annotation: Any) -> str:
+    """An argument or an option as it is typed."""
+    if parameter.param_type_name == "argument":
+        return f"`{parameter.metavar or parameter.name.upper()}`"
+    names = ", ".join(f"`{name}`" for name in [*parameter.opts, *parameter.secondary_opts])
+    if parameter.is_flag:
+        return names
+    choices = [*_choices(annotation)]
+    value = r"\|".join(choices) or parameter.metavar or parameter.name.upper()
+    return f"{names} `{value}`"
+
+
+def _choices(annotation: Any) -> Iterator[str]:
+    """The words that an option takes, if it takes no others."""
+    for part in get_args(annotation):
+        if isinstance(part, str):
+            yield part
+        else:
+            yield from _choices(part)
+
+
+def _meant(parameter: Any) -> str:
+    """What it does, and what stands where it is left out."""
+    default = parameter.default
+    shown = bool(default) and not callable(default) and not getattr(parameter, "is_flag", False)
+    return f"{parameter.help or ''}{f' Default: `{default}`.' if shown else ''}"
 
 
 def main() -> None:

@@ -54,6 +54,8 @@ if TYPE_CHECKING:
         metric,
         pickled,
     )
+    from runnable.sdk.looking import get_run, list_runs
+    from runnable.store import RunSummary
 
 _HOMES: Final = {
     "runnable.backoff": ("Backoff",),
@@ -103,6 +105,8 @@ _HOMES: Final = {
         "metric",
         "pickled",
     ),
+    "runnable.sdk.looking": ("get_run", "list_runs"),
+    "runnable.store": ("RunSummary",),
 }
 _MODULES: Final = ("exceptions", "sse")
 _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
@@ -139,6 +143,7 @@ __all__ = [
     "RunInterruptedError",
     "RunLog",
     "RunNotFoundError",
+    "RunSummary",
     "RunnableError",
     "ShellJob",
     "ShellTask",
@@ -152,7 +157,9 @@ __all__ = [
     "current",
     "exceptions",
     "follow",
+    "get_run",
     "json",
+    "list_runs",
     "metric",
     "pickled",
     "sse",

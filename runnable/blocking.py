@@ -298,9 +298,15 @@ async def _wait_shielded(task: asyncio.Future[Any]) -> None:
             await asyncio.wait([task])
 
 
-def run_to_end(main: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine from sync code, on this thread, or beside it if a loop runs here already."""
-    if _a_loop_runs_here():
+def run_to_end(main: Callable[[], Coroutine[Any, Any, T]], *, beside: bool = False) -> T:
+    """Run a coroutine from sync code, on this thread, or beside it if a loop runs here already.
+
+    Args:
+        main: Makes the coroutine.
+        beside: Whether to run it beside this thread in any case: users' sync functions that belong
+            here do not hold up its loop then.
+    """
+    if beside or _a_loop_runs_here():
         return _run_beside(main)
     with asyncio.Runner() as runner:
         return runner.run(main())

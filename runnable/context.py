@@ -131,7 +131,7 @@ class AsyncPipelineContext:
         self._journal.told = []
         with live_progress(self._journal, self._opened.first, self.clock):
             await self.see_through(task, "the task that awaited it was cancelled")
-        self._raise_failure(task)
+        self.raise_failure()
         return self._run_log()
 
     def batches(
@@ -347,13 +347,14 @@ class AsyncPipelineContext:
     def _store_is_gone(self) -> None:
         self.cancel("its store failed")
 
-    def _raise_failure(self, task: asyncio.Task[None]) -> None:
+    def raise_failure(self) -> None:
+        """Raise what `execute` raises, once the run has ended."""
         if self._journal.error is not None:
             raise self._journal.error
         if self._run.cancelled:
             raise RunCancelledError(self.run_id, self._run.cancelled)
-        if not task.cancelled():
-            task.result()
+        if self._task is not None and not self._task.cancelled():
+            self._task.result()
         outcome = self._outcome
         if outcome is not None and outcome.error is not None:
             reason, masker = first_line(outcome.cause or outcome.error), self._run.masker

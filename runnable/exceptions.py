@@ -12,6 +12,7 @@ RunnableError
 │   ├── ParametersFileError             a parameters file that cannot be read
 │   ├── ConfigurationError              a configuration that cannot be read or means nothing
 │   │   └── PluginError                 a plug-in that is unknown or broken
+│   ├── TargetError                     a file or module:attribute that gives nothing to run
 │   ├── NotebookFileError               a notebook that is not there, or that no kernel can run
 │   ├── TaskDocumentError               a worker was told what it cannot carry out
 │   ├── MissingParameterError           a step needs a value that nothing gives
@@ -55,6 +56,7 @@ RunnableError
 │   ├── RunHeldError                    another process holds it
 │   ├── GraphChangedError (ValueError)  the pipeline is not the one that the run began with
 │   ├── StoredValuesError (ValueError)  stored values do not fit the steps that read them
+│   ├── OriginError                     where its pipeline comes from is not known, or not trusted
 │   ├── RunStuckError                   ten resumes ended in the same step without a record
 │   ├── RunInterruptedError             the owner of a followed run died
 │   └── ReaderStalledError              a run that went on without a reader that took nothing
@@ -298,6 +300,22 @@ class PluginError(ConfigurationError):
         """The error for a name that is registered nowhere."""
         there = listed(nearest(name, known))
         return cls(group, name, f"is not known (there are: {there or 'none'})")
+
+
+class TargetError(InputError):
+    """What a command is to run gives no pipeline: a YAML file, or `module:attribute`.
+
+    `location` is `file:line` of the place where it went wrong, as far as that is known. What the
+    user's module raised is the `__cause__`.
+    """
+
+    def __init__(self, target: str, reason: str, advice: str = "", location: str = "") -> None:
+        self.target = target
+        self.reason = reason
+        self.advice = advice
+        self.location = location
+        place = f" ({location})" if location else ""
+        super().__init__(f"{shortened(target)} {reason}{place}.{f' {advice}' if advice else ''}")
 
 
 class NotebookFileError(InputError):
@@ -876,6 +894,20 @@ class GraphChangedError(RunError, ValueError):
             f"Resume with the pipeline it began with, start a new run, or accept the change with "
             f"force=True."
         )
+
+
+class OriginError(RunError):
+    """A run does not tell, in a way that can be trusted, where its pipeline is to be found.
+
+    `refused` says whether it tells and nobody vouches for it; `command` is what to type instead.
+    """
+
+    def __init__(self, run_id: str, reason: str, command: str, *, refused: bool = False) -> None:
+        self.run_id = run_id
+        self.reason = reason
+        self.command = command
+        self.refused = refused
+        super().__init__(f"Run {run_id!r} {reason}. Type: {command}")
 
 
 class RunStuckError(RunError):

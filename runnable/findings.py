@@ -11,7 +11,7 @@ class Finding(NamedTuple):
     """One thing about one step.
 
     Args:
-        step: The path of the step.
+        step: The path of the step; empty for the pipeline itself.
         location: `file:line` of its function; empty if that is not known.
         message: One sentence, which says what to do.
         severity: `error`, `warning` or `note`.
@@ -24,7 +24,8 @@ class Finding(NamedTuple):
 
     def __str__(self) -> str:
         place = f"{self.location}: " if self.location else ""
-        return visible(f"{place}{self.severity}: step {self.step!r}: {self.message}")
+        step = f"step {self.step!r}: " if self.step else ""
+        return visible(f"{place}{self.severity}: {step}{self.message}")
 
 
 class Report(NamedTuple):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
@@ -15,6 +16,7 @@ from runnable.check import require, require_ready
 from runnable.exceptions import (
     GraphChangedError,
     JournalCorruptError,
+    PickleKeyError,
     RunFinishedError,
     RunHeldError,
     RunStuckError,
@@ -28,6 +30,7 @@ from runnable.kinds import CHUNKS, CONTROL_KINDS
 from runnable.leases import KEEPER
 from runnable.masking import Masker
 from runnable.names import check_label, check_run_id
+from runnable.origin import PURPOSE, Origin
 from runnable.parameters import Parameter, initial_parameters
 from runnable.pickling import LatePickler
 from runnable.processes import refuse_in_import_of_main
@@ -81,6 +84,7 @@ class Opening(NamedTuple):
         force: Whether to resume although the pipeline has changed.
         environ: The environment variables that count.
         folder: Where the code is whose identity is recorded; None records none.
+        origin: Where the pipeline comes from; None records nothing of it.
     """
 
     parameters: Mapping[str, object] | None = None
@@ -91,6 +95,7 @@ class Opening(NamedTuple):
     force: bool = False
     environ: Mapping[str, str] = _NO_VARIABLES
     folder: Path | None = None
+    origin: Origin | None = None
 
     def look_at_code(self) -> Gathering | None:
         """Begin to find out which code runs, which takes a while, or go on with that."""
@@ -141,7 +146,7 @@ class Opening(NamedTuple):
             b"%b:%b" % (to_json(name), given.stored(blob)) for name, given in parameters.items()
         ]
         trace = "" if tracing is None else tracing.begin(run_id, tag, 1)
-        identity = _identity(graph, trace, self._code(secrets))
+        identity = _identity(graph, trace, self._facts(run_id, services.pickler, secrets))
         values = b'{"parameters":{%b},%b' % (b",".join(stored), identity[1:])
         first = control_record(
             run_id, 1, now, "pipeline_started", _started(tag, graph, resumed=False, epoch=1), values
@@ -173,7 +178,7 @@ class Opening(NamedTuple):
         epoch = found.epoch + 1
         rest = _started(history.tag, graph, resumed=True, epoch=epoch)
         trace = "" if tracing is None else tracing.begin(run_id, history.tag, epoch, history.trace)
-        identity = _identity(graph, trace, self._code(secrets))
+        identity = _identity(graph, trace, self._facts(run_id, services.pickler, secrets))
         first = control_record(
             run_id, found.seq + 1, clock.now(), "pipeline_started", rest, identity
         )
@@ -189,13 +194,20 @@ class Opening(NamedTuple):
             _streamed_before(store, history),
         )
 
-    def _code(self, secrets: Mapping[str, str]) -> bytes:
-        """What the first record says of the code."""
-        found = self.look_at_code()
-        if found is None:
-            return b""
-        code = found.known().fields()
-        return b',"code":%b' % to_json(Masker(secrets).mask_json(code))
+    def _facts(self, run_id: str, pickler: BasePickler, secrets: Mapping[str, str]) -> bytes:
+        """What the first record says of the code, and of where the pipeline comes from."""
+        found, masker = self.look_at_code(), Masker(secrets)
+        facts = b""
+        if found is not None:
+            facts += b',"code":%b' % to_json(masker.mask_json(found.known().fields()))
+        if self.origin is not None:
+            told = Origin.of(masker.mask_json(self.origin.fields()))
+            if told.is_target:
+                # Without a key the run goes on, and its retry has to name the pipeline.
+                with suppress(PickleKeyError):
+                    told = told.signed(pickler.sign(run_id, "", PURPOSE, told.vouched()))
+            facts += b',"origin":%b' % to_json(told.fields())
+        return facts
 
     def _check_resumable(self, history: RunLog, graph: Graph) -> None:
         run_id = history.run_id
@@ -278,13 +290,13 @@ def _started(tag: str, graph: Graph, *, resumed: bool, epoch: int) -> bytes:
     )
 
 
-def _identity(graph: Graph, trace: str, code: bytes) -> bytes:
+def _identity(graph: Graph, trace: str, facts: bytes) -> bytes:
     return b'{"structure":%b,"digests":%b,"version":%b%b%b}' % (
         to_json(graph.structure),
         to_json(graph.digests),
         to_json(VERSION),
         b',"trace":%b' % to_json(trace) if trace else b"",
-        code,
+        facts,
     )
 
 

@@ -14,9 +14,10 @@ from runnable import defaults
 from runnable.exceptions import RunnableError
 from runnable.identity import CodeIdentity
 from runnable.kinds import CHUNKS
+from runnable.origin import Origin
 from runnable.parameters import Parameter
 from runnable.records import Plain, Record
-from runnable.series import MetricPoint, gathered_series
+from runnable.series import MetricPoint, every_series
 from runnable.steplog import (
     NONE,
     Event,
@@ -74,6 +75,8 @@ class RunLog:
     """The version of `runnable` that began or last resumed it."""
     code: CodeIdentity | None = None
     """Which code its last life was begun with; None if nobody has said."""
+    origin: Origin | None = None
+    """Where its pipeline comes from, as the record says that nobody need have vouched for."""
     trace: str = ""
     """Where the span of its last life stands, as W3C's `traceparent`; empty without a tracer."""
     idle_resumes: dict[str, int] = field(default_factory=dict[str, int])
@@ -179,12 +182,9 @@ class RunLog:
     @property
     def metrics(self) -> dict[str, JsonValue]:
         """Name → value of every metric; those of a map's items are the list that it gathers."""
+        metrics = self.restore(self.stored_metrics())
         return {
-            name: cast("JsonValue", parameter.get_value())
-            for step in self.steps.values()
-            if stands_in_pipeline(step.path)
-            for name, parameter in step.outputs().items()
-            if parameter.kind == "metric"
+            name: cast("JsonValue", parameter.get_value()) for name, parameter in metrics.items()
         }
 
     def series(self, name: str) -> dict[str, list[MetricPoint]]:
@@ -202,15 +202,23 @@ class RunLog:
             >>> [(point.step, point.value) for point in run.series("loss")["train"]]
             [(0, 0.5), (1, 0.25)]
         """
+        return self._gathered_series(name).get(name, {})
+
+    def every_series(self) -> dict[str, dict[str, list[MetricPoint]]]:
+        """Name of a metric → what `series` gives for it, all read at once."""
+        return self._gathered_series(None)
+
+    def _gathered_series(self, wanted: str | None) -> dict[str, dict[str, list[MetricPoint]]]:
         read = self._loader.read
         if read is None:
             raise RunnableError("This run log was made without a store, so it has no series.")
-        found: dict[str, list[MetricPoint]] = {}
+        found: dict[str, dict[str, list[MetricPoint]]] = {}
         batches = map(Record._make, read(self.run_id, kinds={CHUNKS}))
-        for path, (attempt, points) in gathered_series(batches, name).items():
-            step = self.steps.get(path)
-            if step is None or step.is_composite or step.last_attempt <= attempt:
-                found[path] = points
+        for name, gathered in every_series(batches, wanted).items():
+            for path, (attempt, points) in gathered.items():
+                step = self.steps.get(path)
+                if step is None or step.is_composite or step.last_attempt <= attempt:
+                    found.setdefault(name, {})[path] = points
         return found
 
     def load(self, name: str) -> object:
@@ -234,6 +242,20 @@ class RunLog:
     def stored_now(self) -> Mapping[str, Stored]:
         """Name → parameter as it stands, as the journal holds it."""
         return self._stored
+
+    def stored_initially(self) -> Mapping[str, Stored]:
+        """Name → parameter as the run began, as the journal holds it."""
+        return self._initial
+
+    def stored_metrics(self) -> Mapping[str, Stored]:
+        """Name → metric, as the journal holds it."""
+        return {
+            name: stored
+            for step in self.steps.values()
+            if stands_in_pipeline(step.path)
+            for name, stored in step.stored_outputs().items()
+            if stored["kind"] == "metric"
+        }
 
     def restore(self, stored: Mapping[str, Stored]) -> dict[str, Parameter]:
         """The parameters that the journal holds like that."""
@@ -324,6 +346,11 @@ class RunLog:
         self.structure = values.get("structure", self.structure)
         self.digests = values.get("digests", self.digests)
         self.code = CodeIdentity.of(values["code"]) if "code" in values else None
+        if "origin" in values:
+            told = Origin.of(values["origin"])
+            # A resume by a script does not hide the target that the run was begun with.
+            if told.is_target or self.origin is None or not self.origin.is_target:
+                self.origin = told
         self.trace = values.get("trace", "")
 
     def _task_started(self, event: Event, record: Record) -> None:

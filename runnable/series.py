@@ -142,28 +142,35 @@ def check_step(name: str, step: object) -> None:
     raise MetricError(name, f"has the step {step!r}; a step is a whole number from 0 on, or None")
 
 
-def gathered_series(
-    records: Iterable[Record], name: str
-) -> dict[str, tuple[int, list[MetricPoint]]]:
-    """The series of that name, per path: the last attempt that has one, and its points in order.
+Gathered = dict[str, tuple[int, list[MetricPoint]]]
+"""Path → the last attempt that has a series, and its points in order."""
+
+
+def every_series(records: Iterable[Record], name: str | None = None) -> dict[str, Gathered]:
+    """The series of each name, in the order of their first points.
 
     Args:
         records: Those of a run; all but batches are passed over.
-        name: The metric.
+        name: A metric, where only that one is wanted.
     """
-    found: dict[str, tuple[int, list[MetricPoint]]] = {}
+    found: dict[str, Gathered] = {}
     for record in records:
         if _MARK not in record.event:
             continue
         batch = Batch.read(record)
-        wanted = {at: head for at, head in enumerate(batch.heads) if head.metric == name}
+        wanted = {
+            at: head
+            for at, head in enumerate(batch.heads)
+            if head.metric and name in (None, head.metric)
+        }
         for which, at, payload in zip(batch.of, batch.at, batch.payloads, strict=True):
             if (head := wanted.get(which)) is None:
                 continue
-            attempt, points = found.get(head.path, (0, []))
+            of_name = found.setdefault(head.metric, {})
+            attempt, points = of_name.get(head.path, (0, []))
             if head.attempt > attempt:
                 points = list[MetricPoint]()
-                found[head.path] = (head.attempt, points)
+                of_name[head.path] = (head.attempt, points)
             value, step = payload
             points.append(MetricPoint(step, value, instant(at)))
     return found

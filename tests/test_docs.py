@@ -435,7 +435,7 @@ def test_what_a_task_may_know_is_described(name: str) -> None:
 
 ON_RUNS = [
     *("run_id", "tag", "pipeline", "status", "parameters", "metrics", "series", "steps", "load"),
-    *("start_time", "end_time", "error", "code"),
+    *("start_time", "end_time", "error", "code", "origin"),
     *(name for name in StepAttempt.__annotations__),
     *("message", "name", "path", "skipped", "attempts"),
 ]

@@ -7,10 +7,20 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from runnable.cli import doctor, execute_task, plugins, retention, schema
-from runnable.cli.exit_status import INTERRUPTED, status_of
+from runnable.cli import (
+    checks,
+    doctor,
+    execute,
+    execute_task,
+    graphs,
+    plugins,
+    runs,
+    schema,
+    timeline,
+)
+from runnable.cli.exit_status import INTERRUPTED, sentence_of, status_of
 from runnable.cli.output import tell, write_text
-from runnable.exceptions import RunnableError
+from runnable.exceptions import PipelineFileError, RunnableError, TargetError
 
 
 class Commands(TyperGroup):
@@ -21,10 +31,22 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except RunnableError as error:
-            tell(str(error))
+            if isinstance(error, TargetError | PipelineFileError):
+                _tell_cause(error)
+            tell(sentence_of(error))
             raise typer.Exit(status_of(error)) from None
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
+
+
+def _tell_cause(error: RunnableError) -> None:
+    """The traceback of what the user's module raised, unless our sentence says it all."""
+    from runnable.cli.target import cause_to_show
+    from runnable.exceptions import visible
+    from runnable.failing import trace_of
+
+    if (cause := cause_to_show(error)) is not None:
+        tell(visible(trace_of(cause).rstrip("\n")))
 
 
 app = typer.Typer(
@@ -55,13 +77,8 @@ def options(version: Version = False) -> None:
     """Run pipelines of ordinary Python functions, and look at the runs there were."""
 
 
-doctor.register(app)
-execute_task.register(app)
-plugins.register(app)
-runs = typer.Typer(help="Look at runs, and delete them.", no_args_is_help=True)
-retention.register(runs)
-app.add_typer(runs, name="runs")
-schema.register(app)
+for group in (execute, checks, graphs, runs, timeline, schema, plugins, doctor, execute_task):
+    group.register(app)
 
 
 def run() -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from rich.console import Console
     from rich.table import Table
 
@@ -32,6 +35,43 @@ def write_json_line(line: bytes) -> None:
     """Write one line of JSON on stdout, at once: whoever reads it live waits for it."""
     sys.stdout.buffer.write(line + b"\n")
     sys.stdout.buffer.flush()
+
+
+def write_lines(lines: Iterable[bytes]) -> None:
+    """Write many lines, without holding them and without a system call for each."""
+    write_bytes(line + b"\n" for line in lines)
+
+
+def write_bytes(pieces: Iterable[bytes]) -> None:
+    """Write bytes on stdout, after what was written there as text."""
+    sys.stdout.flush()
+    sys.stdout.buffer.writelines(pieces)
+    sys.stdout.buffer.flush()
+
+
+def write_file(pieces: Iterable[bytes], path: Path) -> None:
+    """Write a file beside its place, and put it there at the end: nobody meets half of it.
+
+    Raises:
+        InputError: If it cannot be written there.
+    """
+    from runnable.exceptions import InputError
+
+    beside = (path := path.resolve()).with_name(f".{path.name}.{os.getpid()}")
+    try:
+        if path.exists() and not path.is_file():  # a pipe or a device: nothing takes its place
+            with path.open("wb") as file:
+                file.writelines(pieces)
+            return
+        try:
+            with beside.open("xb") as file:
+                file.writelines(pieces)
+            beside.replace(path)
+        finally:
+            with suppress(OSError):
+                beside.unlink(missing_ok=True)
+    except OSError as problem:
+        raise InputError(f"{path} cannot be written: {problem.strerror}.") from problem
 
 
 def write_text(text: str) -> None:

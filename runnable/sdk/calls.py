@@ -19,6 +19,7 @@ from runnable.exceptions import ExecutionFailedError
 from runnable.graph import Graph
 from runnable.model import Definition
 from runnable.opening import Opening
+from runnable.origin import Origin
 from runnable.runlog import RunLog
 
 if TYPE_CHECKING:
@@ -98,7 +99,10 @@ class Executable(Definition):
         return Picture(self._graph.structure)
 
     def _context(
-        self, parameters: Mapping[str, object] | None, options: RunOptions
+        self,
+        parameters: Mapping[str, object] | None,
+        options: RunOptions,
+        origin: Origin | None = None,
     ) -> AsyncPipelineContext:
         wrong = set(options) - set(RunOptions.__annotations__)
         if wrong:
@@ -123,6 +127,7 @@ class Executable(Definition):
             force=options.get("force", False),
             environ=os.environ,
             folder=folder,
+            origin=origin or Origin.of_process(folder),
         )
         return AsyncPipelineContext(
             self._graph,
@@ -252,3 +257,25 @@ class AsyncCalls(Executable):
                 for item in items:
                     for event in item.events():
                         yield cast("PipelineEvent", event)
+
+
+def context_of(
+    executable: Executable,
+    parameters: Mapping[str, object] | None,
+    options: RunOptions,
+    origin: Origin,
+) -> AsyncPipelineContext:
+    """One run of what users build, not begun yet.
+
+    Args:
+        executable: The pipeline, or the job.
+        parameters: Initial parameters, name → value.
+        options: See `RunOptions`.
+        origin: Where the pipeline comes from.
+    """
+    return executable._context(parameters, options, origin)  # pyright: ignore[reportPrivateUsage]
+
+
+def graph_of(executable: Executable) -> Graph:
+    """The graph of a pipeline, or of a job."""
+    return executable._graph  # pyright: ignore[reportPrivateUsage]

@@ -43,11 +43,12 @@ async def follow(
                 yield cast("PipelineEvent | UnknownEvent", event)
 
 
-async def cancel(run_id: str, *, configuration_file: str = "") -> None:
+async def cancel(run_id: str, *, reason: str = "", configuration_file: str = "") -> None:
     """Ask the owner of a run, in whatever process, to cancel it; one that has ended is left alone.
 
     Args:
         run_id: The run.
+        reason: What its `pipeline_cancelled` says; without one, that it was asked for.
         configuration_file: The configuration that names the store.
 
     Raises:
@@ -59,7 +60,7 @@ async def cancel(run_id: str, *, configuration_file: str = "") -> None:
     def ask() -> tuple[BaseRunLogStore, Lease]:
         store = load_store(configuration_file)
         asked = store.lease(
-            run_id, Owner.current(), "cancel", reason="runnable.cancel asked for it"
+            run_id, Owner.current(), "cancel", reason=reason or "runnable.cancel asked for it"
         )
         return store, asked
 

@@ -66,9 +66,12 @@ HOMES = {
         "PipelineEvent",
         "Result",
         "RunLog",
+        "RunSummary",
         "StepAttempt",
         "StepLog",
         "current",
+        "get_run",
+        "list_runs",
     ),
     "runnable.sdk": (
         *STEPS_AND_PIPELINES,
