@@ -20,7 +20,8 @@ from runnable.exceptions import (
     RunNotFoundError,
     StoreError,
 )
-from runnable.extensions.run_log_store import sqlite_files, sqlite_journal, sqlite_runs
+from runnable.extensions.run_log_store import sqlite_journal, sqlite_runs
+from runnable.extensions.run_log_store.places import prepare_folder
 from runnable.extensions.run_log_store.sqlite_connection import Connection
 from runnable.extensions.run_log_store.sqlite_database import Database
 from runnable.extensions.run_log_store.sqlite_process import DATABASES
@@ -75,7 +76,7 @@ class SQLiteRunLogStore(BaseRunLogStore):
     @cached_property
     def database(self) -> Database:
         """The connections to the file, which all stores of this process share."""
-        database = DATABASES.open(sqlite_files.prepare_folder(self.path))
+        database = DATABASES.open(prepare_folder(self.path, "SQLite's log is"))
         if self.durability == "power":
             database.require_power()
         return database
