@@ -114,22 +114,20 @@ class FileSystemRunLogStore(BaseRunLogStore):
     def create_run(self, run: RunRecord, first: Record) -> Lease:
         """Make the run's folder with its files; see the base class."""
         made = Run.made(run, first.last, self.lease_seconds)
-        folder, half = self.root.folder(run.run_id), secrets.token_hex(8)
-        files = {CHUNKS: b"", RUN: encode(made), JOURNAL: first.to_line() + b"\n"}
+        folder, line = self.root.folder(run.run_id), first.to_line() + b"\n"
         with self.root.telling(), self.root.locked():
             if os.path.lexists(f"{folder}/{JOURNAL}"):
                 raise RunExistsError(run.run_id)
             make_folder(folder)
             try:
-                for name, text in files.items():
-                    write_file(f"{folder}/.{name}.{half}", text, sync=self._syncs)
-                for name in files:  # the journal last: with it the run is there
-                    os.replace(f"{folder}/.{name}.{half}", f"{folder}/{name}")
+                write_file(f"{folder}/{CHUNKS}", b"", sync=self._syncs)
+                write_file(f"{folder}/{RUN}", encode(made), sync=self._syncs)
+                # The journal last: with it the run is there.
+                replace(f"{folder}/{JOURNAL}", f"{folder}/.{JOURNAL}", line, sync=self._syncs)
             except OSError:
-                self._undo_create(folder, [f".{name}.{half}" for name in files])
+                self._undo_create(folder)
                 raise
             if self._syncs:
-                sync_folder(folder)
                 sync_folder(self.root.path)
         return made.lease(first.last)
 
@@ -352,14 +350,10 @@ class FileSystemRunLogStore(BaseRunLogStore):
             return JournalCorruptError(run_id, 0, f"its {name} is missing")
         return RunNotFoundError(run_id, self.where)
 
-    def _undo_create(self, folder: str, names: Sequence[str]) -> None:
-        """Leave nothing of a run that could not be made."""
+    def _undo_create(self, folder: str) -> None:
+        """Leave nothing of a run that could not be made, but the values that were put before."""
+        for name in (CHUNKS, RUN, f".{JOURNAL}"):
+            with suppress(OSError):
+                os.unlink(f"{folder}/{name}")
         with suppress(OSError):
-            for name in names:
-                with suppress(FileNotFoundError):
-                    os.unlink(f"{folder}/{name}")
-            if not os.path.lexists(f"{folder}/{VALUES}"):
-                for name in (CHUNKS, RUN):
-                    with suppress(FileNotFoundError):
-                        os.unlink(f"{folder}/{name}")
-                os.rmdir(folder)
+            os.rmdir(folder)

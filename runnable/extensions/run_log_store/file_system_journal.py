@@ -210,16 +210,22 @@ class OpenRun:
         if self._sizes[0] != CLOSED:
             return
         run = read_run(self.folder, self.run_id)
-        ends: list[End] = []
-        for file in (self._journal, self._chunks_file()):
-            size = os.fstat(file).st_size
-            ends.append(end_of(file, size, self.run_id))
-            if ends[-1].size < size:
-                os.ftruncate(file, ends[-1].size)
-        journal, chunks = ends
+        journal = self._cut(self._journal)
+        keeps_open = self._chunks != CLOSED
+        chunks = self._cut(self._chunks_file())
+        if not keeps_open:
+            os.close(self._chunks)
+            self._chunks = CLOSED
         self.end = journal._replace(last=max(journal.last, chunks.last))
         reading.check_reach(run, journal, chunks)
         self._epoch, self._sizes = run.epoch, (journal.size, chunks.size)
+
+    def _cut(self, file: int) -> End:
+        size = os.fstat(file).st_size
+        end = end_of(file, size, self.run_id)
+        if end.size < size:
+            os.ftruncate(file, end.size)
+        return end
 
     def _write(self, records: Sequence[Record], expected: int) -> None:
         if not records:

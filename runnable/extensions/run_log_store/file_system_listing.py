@@ -64,7 +64,8 @@ def _all(root: Root) -> Iterator[Run]:
         except (FileNotFoundError, NotADirectoryError, RunNotFoundError):
             continue  # not a run, or not yet, or not any more
         except RunnableError as error:
-            logger.warning("A damaged run is left out of the list: %s", error)
+            if os.path.lexists(f"{root.path}/{name}/{JOURNAL}"):  # else it was never made whole
+                logger.warning("A damaged run is left out of the list: %s", error)
 
 
 def _before(root: Root, run_id: str) -> Run:
