@@ -29,7 +29,7 @@ from runnable.extensions.run_log_store import file_system_listing as listing
 from runnable.extensions.run_log_store import file_system_notes as kept_notes
 from runnable.extensions.run_log_store import file_system_reading as reading
 from runnable.extensions.run_log_store.file_system_journal import OpenRun
-from runnable.extensions.run_log_store.file_system_log import readable
+from runnable.extensions.run_log_store.file_system_log import write_log
 from runnable.extensions.run_log_store.file_system_process import OPEN_RUNS
 from runnable.extensions.run_log_store.file_system_root import (
     CHUNKS,
@@ -47,7 +47,7 @@ from runnable.extensions.run_log_store.file_system_root import (
 )
 from runnable.extensions.run_log_store.file_system_run import encode, read_run
 from runnable.extensions.run_log_store.kept_runs import Run
-from runnable.kinds import END_STATUS
+from runnable.kinds import CONTROL_KINDS, END_STATUS
 from runnable.records import Record
 from runnable.store import Append, BaseRunLogStore, Lease, Owner, RunRecord, RunSummary, Verb
 
@@ -321,8 +321,8 @@ class FileSystemRunLogStore(BaseRunLogStore):
         OPEN_RUNS.close(self.root, run_id)
         folder = self.root.folder(run_id)
         try:
-            text = readable(self.get_run_log_by_id(run_id))
-            replace(f"{folder}/{LOG}", f"{folder}/.{LOG}", text, sync=False)
+            is_live = self.lease(run_id, Owner.current(), "look").live
+            write_log(folder, self.read(run_id, kinds=CONTROL_KINDS), is_live=is_live)
         except Exception as error:  # nothing depends on it, and the journal has all of it
             logger.warning("The %s of run %s was not written: %s", LOG, run_id, error)
 
