@@ -21,6 +21,12 @@ from runnable.store import BaseRunLogStore
 STORES = ("buffered", "sqlite")
 SHARED_STORES = ("sqlite",)
 """Those that several processes may use at once."""
+MORE_STORES = ("file-system",)
+LEAN_ON_STORES = frozenset(
+    {"test_attaching.py", "test_caching.py", "test_concurrent_runs.py", "test_following.py"}
+    | {"test_journal.py", "test_opening.py", "test_pickles.py", "test_runs.py", "test_threads.py"}
+)
+"""Tests that meet every store in `make test`; with `--full` all that run with each store do."""
 
 # A machine that is busy is no reason for a law not to hold.
 settings.register_profile("timeless", deadline=None)
@@ -51,6 +57,16 @@ def no_blocking_calls() -> Iterator[BlockBuster]:
         # A store that is `inline` commits on the loop, and looks whether its file is still there.
         database = "runnable/extensions/run_log_store/sqlite_database.py"
         blockbuster.functions["os.stat"].can_block_in(database, ("_in_place", "_log_size"))
+        # So does the one in files, which opens a run's own when they are not open any more.
+        journal = "runnable/extensions/run_log_store/file_system_journal.py"
+        inline = {"acquire", "append", "_open", "_look", "_chunks_size", "_chunks_file", "_write"}
+        for name in ("os.stat", "os.write", "os.read", "os.open", "io.open"):
+            if name in blockbuster.functions:
+                blockbuster.functions[name].can_block_in(journal, inline)
+        # A large value is read where it is first looked at.
+        values = "runnable/extensions/run_log_store/file_system_root.py"
+        for name in ("os.stat", "os.read"):
+            blockbuster.functions[name].can_block_in(values, {"read_file", "check"})
         # The folder current at the call is a fact of the call.
         blockbuster.functions["os.getcwd"].can_block_in("runnable/sdk/calls.py", "_context")
         # A sync call where a loop is running waits for the loop beside it, as it is meant to.
@@ -91,7 +107,15 @@ def configure(own_folder: Path) -> Callable[[str], Path]:
     return write
 
 
-@pytest.fixture(params=STORES)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Say with which stores a test runs."""
+    if "each_store" in metafunc.fixturenames:
+        is_lean = metafunc.definition.path.name in LEAN_ON_STORES
+        more = MORE_STORES if is_lean or metafunc.config.getoption("--full") else ()
+        metafunc.parametrize("each_store", [*STORES, *more], indirect=True)
+
+
+@pytest.fixture
 def each_store(request: pytest.FixtureRequest, configure: Callable[[str], Path]) -> str:
     """The test runs once with each store."""
     kind: str = request.param

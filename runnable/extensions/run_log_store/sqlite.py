@@ -22,10 +22,10 @@ from runnable.exceptions import (
 )
 from runnable.extensions.run_log_store import (
     sqlite_description,
-    sqlite_files,
     sqlite_journal,
     sqlite_runs,
 )
+from runnable.extensions.run_log_store.places import prepare_folder
 from runnable.extensions.run_log_store.sqlite_connection import Connection
 from runnable.extensions.run_log_store.sqlite_database import Database
 from runnable.extensions.run_log_store.sqlite_process import DATABASES
@@ -80,7 +80,7 @@ class SQLiteRunLogStore(BaseRunLogStore):
     @cached_property
     def database(self) -> Database:
         """The connections to the file, which all stores of this process share."""
-        database = DATABASES.open(sqlite_files.prepare_folder(self.path))
+        database = DATABASES.open(prepare_folder(self.path, "SQLite's log is"))
         if self.durability == "power":
             database.require_power()
         return database
@@ -164,27 +164,14 @@ class SQLiteRunLogStore(BaseRunLogStore):
             last = sqlite_journal.last_seq(connection, run_id, key, run)
             if verb == "look":
                 return run.lease(last)
-            if verb == "take":
-                if (
-                    run.is_live()
-                    or first is None
-                    or (epoch, first.seq) != (run.epoch + 1, last + 1)
-                ):
-                    raise RunHeldError(run_id, str(run.holder()))
-                sqlite_journal.append_first(connection, key, first)
-                last = first.last
-                run.take(owner, epoch, last, self.lease_seconds)
-            elif verb == "renew":
-                if run.epoch != epoch:
-                    raise LeaseLostError(run_id, epoch)
-                run.renew(self.lease_seconds)
-            elif verb == "release" and run.epoch == epoch:
-                run.held = 0
-            elif verb == "cancel":
-                run.cancel = reason
             run.seq = last
+            lease = run.change(
+                owner, verb, self.lease_seconds, epoch=epoch, first=first, reason=reason
+            )
+            if first is not None and verb == "take":
+                sqlite_journal.append_first(connection, key, first)
             sqlite_runs.update(connection, key, run)
-            return run.lease(last)
+            return lease
 
         if verb == "look":
             with self.database.reading() as connection:

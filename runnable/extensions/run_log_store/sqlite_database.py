@@ -15,7 +15,7 @@ import apsw
 
 from runnable import defaults
 from runnable.exceptions import LeaseLostError, StoreError
-from runnable.extensions.run_log_store import sqlite_files, sqlite_journal, sqlite_schema
+from runnable.extensions.run_log_store import places, sqlite_files, sqlite_journal, sqlite_schema
 from runnable.extensions.run_log_store.sqlite_commits import Commits
 from runnable.extensions.run_log_store.sqlite_connection import Connection, connect, transaction
 from runnable.extensions.run_log_store.sqlite_errors import FAILURES, store_error
@@ -384,7 +384,7 @@ class Database:
             try:
                 sqlite_schema.create(self.path)
             except OSError as error:
-                raise sqlite_files.failure(self.path, "it cannot be made", error) from error
+                raise places.failure(self.path, "it cannot be made", error) from error
             found = sqlite_files.check_file(self.path)
         sqlite_files.check_log(self.path)
         connection = self._open(busy_seconds)

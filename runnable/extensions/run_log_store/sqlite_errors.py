@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 from pathlib import Path
 from typing import Final
 
 import apsw
 
 from runnable.exceptions import StoreError
-from runnable.extensions.run_log_store import sqlite_files
+from runnable.extensions.run_log_store import places
 from runnable.extensions.run_log_store.sqlite_connection import Connection
 from runnable.extensions.run_log_store.sqlite_schema import damaged
 
 FAILURES: Final = (apsw.Error, UnicodeDecodeError)
 """What SQLite may raise; the latter where a damaged text is read."""
-
-
-_NO_MORE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""A disk, a quota, or a limit of a file's size; SQLite calls the latter two an I/O error."""
 
 
 def store_error(
@@ -47,11 +42,11 @@ def store_error(
         case UnicodeDecodeError():
             return damaged(path, "a text in it is not UTF-8")
         case apsw.FullError():
-            return _full(path)
-        case apsw.IOError() if sqlite_files.is_full(path) or (
-            connection is not None and connection.system_errno in _NO_MORE
+            return places.no_space(path)
+        case apsw.IOError() if places.is_full(path) or (
+            connection is not None and connection.system_errno in places.NO_MORE
         ):
-            return _full(path)
+            return places.no_space(path)
         case apsw.IOError():
             return StoreError(where, f"it cannot be read or written ({error})", temporary=True)
         case apsw.ReadOnlyError() | apsw.CantOpenError() | apsw.PermissionsError():
@@ -63,13 +58,3 @@ def store_error(
             )
         case _:
             return StoreError(where, f"SQLite refuses ({type(error).__name__}: {error})")
-
-
-def _full(path: Path) -> StoreError:
-    return StoreError(
-        str(path),
-        "there is no space left",
-        f"Make room ({sqlite_files.free_space(path)}), or raise the quota or the limit of a file's "
-        f"size, and go on: resume the run if it has ended.",
-        full=True,
-    )

@@ -3,102 +3,22 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass, fields
 from itertools import pairwise
-from operator import attrgetter
 from typing import Any, Final, cast
-from zlib import crc32
 
 import apsw
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 
 from runnable import defaults
 from runnable.exceptions import JournalCorruptError
 from runnable.extensions.run_log_store.sqlite_connection import Connection
-from runnable.kinds import EndStatus
-from runnable.store import Lease, Owner, RunRecord, RunSummary
-
-
-@dataclass(slots=True)
-class Run:
-    """One row, without its key and its checksum."""
-
-    run_id: str
-    pipeline: str
-    tag: str
-    created: float
-    epoch: int
-    owner: str
-    """JSON."""
-    held: int
-    expires: float
-    """By the clock of the machine since `boot`, see `now`."""
-    boot: str
-    cancel: str
-    ended: str
-    """How, or empty."""
-    seq: int
-    """The journal surely reaches at least this far."""
-
-    @classmethod
-    def made(cls, run: RunRecord, seq: int, lease_seconds: float) -> Run:
-        """The row of a new run, held by its owner."""
-        made = cls(run.run_id, run.pipeline, run.tag, run.created, 0, "", 0, 0.0, "", "", "", 0)
-        made.take(run.owner, 1, seq, lease_seconds)
-        return made
-
-    def take(self, owner: Owner, epoch: int, seq: int, lease_seconds: float) -> None:
-        """Let a new owner have it."""
-        self.owner = to_json(owner.to_json()).decode()
-        self.epoch, self.seq, self.cancel, self.ended = epoch, seq, "", ""
-        self.held = 1
-        self.renew(lease_seconds)
-
-    def renew(self, lease_seconds: float) -> None:
-        """Let the lease live on from now."""
-        self.expires, self.boot = now() + lease_seconds, Owner.current().boot
-
-    def holder(self) -> Owner:
-        """Who holds it, or held it last."""
-        return Owner.from_json(cast("dict[str, Any]", from_json(self.owner)))
-
-    def is_live(self) -> bool:
-        """Whether somebody holds it who is not surely dead."""
-        return bool(
-            self.held
-            and self.boot == Owner.current().boot
-            and now() < self.expires
-            and not self.holder().is_dead()
-        )
-
-    def lease(self, seq: int) -> Lease:
-        """How its ownership stands, with the last seq of the journal."""
-        ended = cast("EndStatus", self.ended) if self.ended else None
-        return Lease(
-            self.run_id, self.epoch, self.holder(), self.is_live(), seq, ended, self.cancel
-        )
-
-    def summary(self) -> RunSummary:
-        """It as a list of runs shows it."""
-        if self.ended:
-            status = cast("defaults.Status", self.ended)
-        else:
-            status = defaults.RUNNING if self.is_live() else defaults.INTERRUPTED
-        return RunSummary(self.run_id, self.pipeline, self.tag, status, self.created)
-
-    def checksum(self) -> int:
-        """Of all of it."""
-        return crc32(repr(_values(self)).encode())
-
+from runnable.kept_runs import COLUMNS, Run
 
 logger = logging.getLogger(defaults.LOGGER_NAME)
 
 _DAMAGED: Final = (apsw.CorruptError, UnicodeDecodeError)
-COLUMNS: Final = tuple(field.name for field in fields(Run))
-_values: Final = attrgetter(*COLUMNS)
 _NAMES: Final = ",".join(COLUMNS)
 _SELECT: Final = f"SELECT key,crc,{_NAMES} FROM runs"
 _BURIED: Final = "~"
@@ -117,11 +37,6 @@ _WISHES: Final = (
 _UPDATE: Final = f"UPDATE runs SET {','.join(f'{name}=?' for name in COLUMNS)},crc=? WHERE key=?"
 
 
-def now() -> float:
-    """Seconds since the machine was started, asleep or not, whatever the wall clock does."""
-    return _clock()
-
-
 def find(connection: Connection, run_id: str) -> tuple[int, Run] | None:
     """The key and the row of a run, or None if there is none.
 
@@ -138,13 +53,13 @@ def find(connection: Connection, run_id: str) -> tuple[int, Run] | None:
 
 def insert(connection: Connection, run: Run) -> int:
     """Add a row; its key."""
-    connection.execute(_INSERT, (*_values(run), run.checksum()))
+    connection.execute(_INSERT, (*run.values(), run.checksum()))
     return connection.last_insert_rowid()
 
 
 def update(connection: Connection, key: int, run: Run) -> None:
     """Write a row again."""
-    connection.execute(_UPDATE, (*_values(run), run.checksum(), key))
+    connection.execute(_UPDATE, (*run.values(), run.checksum(), key))
 
 
 def bury(connection: Connection, key: int, run: Run) -> None:
@@ -240,10 +155,3 @@ def _checked(row: tuple[Any, ...], run_id: str) -> tuple[int, Run]:
     if run.checksum() != row[1] or run.run_id != run_id:
         raise JournalCorruptError(run_id, 0, "what is kept of the run beside it has changed")
     return cast("int", row[0]), run
-
-
-def _boot_clock() -> float:
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-_clock: Final = _boot_clock if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic

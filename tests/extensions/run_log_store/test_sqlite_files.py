@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from runnable.exceptions import StoreError
-from runnable.extensions.run_log_store import sqlite_files
+from runnable.extensions.run_log_store import places
 from runnable.extensions.run_log_store.sqlite import SQLiteRunLogStore
 from runnable.store import Append
 from runnable.testing.store_samples import chunks, create, record, this_process
@@ -139,7 +139,7 @@ def test_an_empty_file_is_refused_because_its_content_is_lost(tmp_path: Path) ->
 def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mounts = tmp_path / "mounts"
     mounts.write_text(f"/dev/sda / ext4 rw 0 0\nserver:/x {tmp_path}/shared nfs4 rw 0 0\n")
-    monkeypatch.setattr(sqlite_files, "MOUNTS", mounts)
+    monkeypatch.setattr(places, "MOUNTS", mounts)
     reason = refused(tmp_path / "shared" / "runs.db").reason
     assert "lies on a network file system (nfs4)" in reason
     create(SQLiteRunLogStore(path=tmp_path / "runs.db"), "first")
@@ -148,7 +148,7 @@ def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
 def test_where_mounts_are_not_known_the_file_system_is_taken_for_a_local_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_files, "MOUNTS", tmp_path / "missing")
+    monkeypatch.setattr(places, "MOUNTS", tmp_path / "missing")
     create(SQLiteRunLogStore(path=tmp_path / "runs.db"), "first")
 
 
