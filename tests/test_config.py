@@ -785,7 +785,7 @@ def test_a_variable_much_like_one_of_a_section_is_an_error(
 @pytest.mark.parametrize(
     "name",
     [
-        *OTHER_VARIABLES - {"RUNNABLE_CONFIGURATION_FILE"},
+        *sorted(OTHER_VARIABLES - {"RUNNABLE_CONFIGURATION_FILE"}),
         "RUNNABLE_PRM_catalog",
         "RUNNABLE_VAR_CATALOG",
         "RUNNABLE_ACME_TOKEN",
