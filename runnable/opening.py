@@ -146,7 +146,7 @@ class Opening(NamedTuple):
             b"%b:%b" % (to_json(name), given.stored(blob)) for name, given in parameters.items()
         ]
         trace = "" if tracing is None else tracing.begin(run_id, tag, 1)
-        identity = _identity(graph, trace, self._facts(run_id, services.pickler, secrets))
+        identity = _identity(graph, trace, self._facts(run_id, services, secrets))
         values = b'{"parameters":{%b},%b' % (b",".join(stored), identity[1:])
         first = control_record(
             run_id, 1, now, "pipeline_started", _started(tag, graph, resumed=False, epoch=1), values
@@ -178,7 +178,7 @@ class Opening(NamedTuple):
         epoch = found.epoch + 1
         rest = _started(history.tag, graph, resumed=True, epoch=epoch)
         trace = "" if tracing is None else tracing.begin(run_id, history.tag, epoch, history.trace)
-        identity = _identity(graph, trace, self._facts(run_id, services.pickler, secrets))
+        identity = _identity(graph, trace, self._facts(run_id, services, secrets))
         first = control_record(
             run_id, found.seq + 1, clock.now(), "pipeline_started", rest, identity
         )
@@ -194,7 +194,7 @@ class Opening(NamedTuple):
             _streamed_before(store, history),
         )
 
-    def _facts(self, run_id: str, pickler: BasePickler, secrets: Mapping[str, str]) -> bytes:
+    def _facts(self, run_id: str, services: _Services, secrets: Mapping[str, str]) -> bytes:
         """What the first record says of the code, and of where the pipeline comes from."""
         found, masker = self.look_at_code(), Masker(secrets)
         facts = b""
@@ -205,7 +205,7 @@ class Opening(NamedTuple):
             if told.is_target:
                 # Without a key the run goes on, and its retry has to name the pipeline.
                 with suppress(PickleKeyError):
-                    told = told.signed(pickler.sign(run_id, "", PURPOSE, told.vouched()))
+                    told = told.signed(services.pickler.sign(run_id, "", PURPOSE, told.vouched()))
             facts += b',"origin":%b' % to_json(told.fields())
         return facts
 

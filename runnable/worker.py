@@ -81,7 +81,7 @@ class Worker:
             masker=Masker(secrets) or None,
             log_level=logging.getLevelNamesMapping()[document.log_level],
             echo=False,
-            catalog=self._services.catalog,
+            find_catalog=lambda: self._services.catalog,
             ledger=document.make_ledger(),
         )
         if document.hold:
@@ -108,7 +108,7 @@ class Worker:
         document = self._document
         scope = Scope(
             run,
-            document.make_parameters(run.pickler),
+            document.make_parameters(self._services.pickler),
             name=document.name,
             path=document.path,
             variables=document.variables,

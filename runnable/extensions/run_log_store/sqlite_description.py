@@ -10,7 +10,7 @@ from pathlib import Path
 
 import apsw
 
-from runnable.extensions.run_log_store import sqlite_files
+from runnable.extensions.run_log_store import places, sqlite_runs
 from runnable.extensions.run_log_store.sqlite_database import Database
 
 _WRITER_AT = 96
@@ -32,7 +32,7 @@ def describe(path: Path, database: Callable[[], Database]) -> Mapping[str, str]:
         return {"file": f"{path} (none yet: the first run makes it)", **versions}
     with database().reading() as connection:
         tables, mode = connection.pragma("user_version"), connection.pragma("journal_mode")
-        runs = connection.execute("SELECT count(*) FROM runs").get
+        runs = sqlite_runs.count(connection)
     folder = stat.S_IMODE(path.parent.stat().st_mode)
     return {
         "file": str(path),
@@ -44,7 +44,7 @@ def describe(path: Path, database: Callable[[], Database]) -> Mapping[str, str]:
         "size": f"{path.stat().st_size:,} bytes",
         "write-ahead log": f"{_size(path.with_name(f'{path.name}-wal')):,} bytes",
         "mode": f"{stat.S_IMODE(path.stat().st_mode):04o}, of its folder {folder:04o}",
-        "room": sqlite_files.free_space(path),
+        "room": places.free_space(path),
     }
 
 

@@ -62,6 +62,11 @@ def update(connection: Connection, key: int, run: Run) -> None:
     connection.execute(_UPDATE, (*run.values(), run.checksum(), key))
 
 
+def count(connection: Connection) -> int:
+    """How many there are."""
+    return int(connection.execute("SELECT count(*) FROM runs WHERE run_id<?", (_BURIED,)).get)
+
+
 def bury(connection: Connection, key: int, run: Run) -> None:
     """Have a run be found and listed no more, while its chunks are deleted."""
     run.run_id = f"{_BURIED}{key}"
