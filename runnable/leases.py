@@ -24,7 +24,7 @@ WISH_SECONDS: Final = 0.5
 """How long a wish to cancel may wait before a live run hears of it."""
 MOST_WISH_SECONDS: Final = 4.0
 """The same while the store fails, at most."""
-IDLE_SECONDS: Final = 5.0
+IDLE_SECONDS: Final = 1.0
 """How long a thread that holds no lease waits for another."""
 
 Watcher = Callable[[Sequence[Record]], None]
