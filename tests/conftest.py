@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import settings
+from pydantic import SecretStr
 
 # Before the first model is made: logfire's plug-in of pydantic would load it into every test.
 os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
@@ -142,7 +144,7 @@ def postgres() -> Iterator[PostgresServer]:
         server = PostgresServer(folder)
         server.start()
         yield server
-        server.stop()
+        server.stop(signal.SIGQUIT)
     finally:
         shutil.rmtree(folder)
 
@@ -160,6 +162,7 @@ def postgres_store(
     """A store in a schema of its own."""
     from runnable.extensions.run_log_store.postgres import PostgresRunLogStore
 
-    store = PostgresRunLogStore(url=postgres.url("postgres"), schema=f"test_{next(schemas)}")
+    schema = f"test_{next(schemas)}"
+    store = PostgresRunLogStore(url=SecretStr(postgres.url()), schema=schema)
     yield store
     store.server.close()

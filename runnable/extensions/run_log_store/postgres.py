@@ -140,12 +140,10 @@ class PostgresRunLogStore(BaseRunLogStore):
         token = secrets.token_hex(8)
 
         def create(session: Session) -> Lease:
-            try:
-                made = postgres_runs.insert(session, run, first, token, self.lease_seconds)
-            except psycopg.errors.UniqueViolation:
-                made = postgres_runs.find(session, run.run_id)
-                if made is None or made.token != token:
-                    raise RunExistsError(run.run_id) from None
+            made = postgres_runs.insert(session, run, first, token, self.lease_seconds)
+            made = made or postgres_runs.find(session, run.run_id)
+            if made is None or made.token != token:
+                raise RunExistsError(run.run_id)
             return made.lease()
 
         lease = self.server.patiently(create, self.store_patience)
@@ -229,21 +227,15 @@ class PostgresRunLogStore(BaseRunLogStore):
         token = secrets.token_hex(8)
 
         def take(session: Session) -> Lease:
-            with session.transaction():
-                # An epoch that a crash takes back would be given again, and with it the ids that
-                # clients were told.
-                session.execute("SET LOCAL synchronous_commit TO on")
-                run = self._find(session, run_id, lock=True)
-                if run.token == token:
-                    return run.lease()
-                if (
-                    run.is_live()
-                    or first is None
-                    or (epoch, first.seq) != (run.epoch + 1, run.seq + 1)
-                ):
-                    raise RunHeldError(run_id, str(run.holder()))
-                taken = postgres_runs.take(session, run, owner, first, token, self.lease_seconds)
-            return taken.lease()
+            run, taken = self._find(session, run_id), None
+            follows = (run.epoch + 1, run.seq + 1)
+            if first is not None and (epoch, first.seq) == follows and not run.is_live():
+                seconds = self.lease_seconds
+                taken = postgres_runs.take(session, run, owner, first, token, seconds)
+            run = taken or self._find(session, run_id)
+            if run.token != token:  # else the answer to an earlier try was lost
+                raise RunHeldError(run_id, str(run.holder()))
+            return run.lease()
 
         lease = self.server.patiently(take, self.store_patience)
         self.server.teller.tell()

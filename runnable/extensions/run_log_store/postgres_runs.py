@@ -68,17 +68,28 @@ WITH made AS (
     INSERT INTO runs (run_id, pipeline, tag, created, epoch, owner, token, held, expires, cancel,
                       ended, seq)
     VALUES (%s, %s, %s, %s, 1, %s, %s, true, clock_timestamp() + %s * interval '1 s', '', '', %s)
-    RETURNING {_COLUMNS}
+    ON CONFLICT (run_id) DO NOTHING RETURNING {_COLUMNS}
 ), opened AS (
     INSERT INTO journal SELECT key, %s, %s, %b FROM made
 )
 SELECT * FROM made
 """
-_OPEN: Final = "INSERT INTO journal VALUES (%s, %s, %s, %b)"
+# No transaction stays open while its client judges: one that is paused would hold up all others.
+# An epoch that a crash takes back would be given again, and with it the ids that clients were told.
 _TAKE: Final = f"""
-UPDATE runs SET epoch = %s, owner = %s, token = %s, held = true, cancel = '', ended = '', seq = %s,
-    expires = clock_timestamp() + %s * interval '1 s'
-WHERE key = %s RETURNING {_COLUMNS}
+WITH lasting AS MATERIALIZED (
+    SELECT set_config('synchronous_commit', 'on', true)
+), taken AS (
+    UPDATE runs SET epoch = epoch + 1, owner = %s, token = %s, held = true, cancel = '', ended = '',
+        seq = %s, expires = clock_timestamp() + %s * interval '1 s'
+    FROM lasting
+    WHERE key = %s AND epoch = %s AND seq = %s
+        AND (%s OR NOT (held AND expires > clock_timestamp()))
+    RETURNING {_COLUMNS}
+), opened AS (
+    INSERT INTO journal SELECT key, %s, %s, %b FROM taken
+)
+SELECT * FROM taken
 """
 _RENEW: Final = f"""
 UPDATE runs SET expires = clock_timestamp() + %s * interval '1 s'
@@ -109,34 +120,38 @@ def find(session: Session, run_id: str, *, lock: bool = False) -> Run | None:
     return _one(session, f"{_FIND} FOR UPDATE" if lock else _FIND, (run_id,))
 
 
-def insert(session: Session, run: RunRecord, first: Record, token: str, seconds: float) -> Run:
+def insert(
+    session: Session, run: RunRecord, first: Record, token: str, seconds: float
+) -> Run | None:
     """Add a run that its owner holds for so many seconds, with its first record.
 
-    Raises:
-        psycopg.errors.UniqueViolation: If one of that id is there.
+    Returns:
+        Its row, or None if there is one of that id.
     """
-    made = _one(
-        session,
-        _INSERT,
-        (
-            *(run.run_id, storable(run.pipeline), storable(run.tag), run.created),
-            *(_owner(run.owner), token, seconds, first.last),
-            *(first.seq, first.last, first.to_line()),
-        ),
-    )
-    assert made is not None
-    return made
+    about = (run.run_id, storable(run.pipeline), storable(run.tag), run.created)
+    lease = (_owner(run.owner), token, seconds, first.last)
+    return _one(session, _INSERT, (*about, *lease, first.seq, first.last, first.to_line()))
 
 
 def take(
     session: Session, run: Run, owner: Owner, first: Record, token: str, seconds: float
-) -> Run:
-    """Let a new owner have a run whose row is locked, and append what opens its life."""
-    session.execute(_OPEN, (run.key, first.seq, first.last, first.to_line()))
-    values = (run.epoch + 1, _owner(owner), token, first.last, seconds, run.key)
-    taken = _one(session, _TAKE, values)
-    assert taken is not None
-    return taken
+) -> Run | None:
+    """Let a new owner have a run, and append what opens its life.
+
+    Args:
+        session: The session.
+        run: Its row as it was read.
+        owner: Who takes it.
+        first: What is appended.
+        token: Of this call.
+        seconds: How long it is held.
+
+    Returns:
+        Its row, or None if somebody holds it, or has appended to it meanwhile.
+    """
+    lease = (_owner(owner), token, first.last, seconds)
+    as_read = (run.key, run.epoch, run.seq, not run.is_live())
+    return _one(session, _TAKE, (*lease, *as_read, first.seq, first.last, first.to_line()))
 
 
 def renew(session: Session, run_id: str, epoch: int, seconds: float) -> Run | None:

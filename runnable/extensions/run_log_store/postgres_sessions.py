@@ -233,11 +233,19 @@ class Server:
         said = session.execute("SHOW synchronous_commit").fetchall()[0][0]
         # What was acknowledged must not be lost, also where the server is set to lose a little.
         commit = "off" if not settings.is_lasting else "on" if said == "off" else said
+        milliseconds = str(max(1, int(settings.timeout * 1000)))
         session.execute(
-            "SELECT set_config('search_path', %s, false), set_config('statement_timeout', %s, "
-            "false), set_config('synchronous_commit', %s, false)",
-            (f'"{settings.schema}"', str(int(settings.timeout * 1000)), commit),
+            _SET,
+            {"schema": f'"{settings.schema}"', "timeout": milliseconds, "commit": commit},
         )
+
+
+_SET: Final = """
+SELECT set_config('search_path', %(schema)s, false),
+    set_config('statement_timeout', %(timeout)s, false),
+    set_config('idle_in_transaction_session_timeout', %(timeout)s, false),
+    set_config('synchronous_commit', %(commit)s, false)
+"""
 
 
 def _parameters(settings: Settings) -> dict[str, Any]:
