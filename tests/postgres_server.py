@@ -31,13 +31,11 @@ class PostgresServer:
 
     Args:
         folder: Where its data are to be put; it must not be there, or be empty.
-        port: Where it listens; a free one is looked for if left out.
-        settings: More lines of its configuration, as `name=value`.
+        log: Where its write-ahead log is put; with the other data if left out.
     """
 
-    def __init__(self, folder: Path, port: int = 0, settings: tuple[str, ...] = ()) -> None:
-        self.folder, self.port = folder, port or free_port()
-        self._settings = (*SETTINGS, *settings)
+    def __init__(self, folder: Path, log: Path | None = None) -> None:
+        self.folder, self.port = folder, free_port()
         # The package's programs are on nobody's PATH; the server refuses to run as root.
         need_server()
         self._user = "postgres" if os.geteuid() == 0 else None
@@ -47,6 +45,9 @@ class PostgresServer:
             shutil.chown(folder, self._user, self._user)
         command = [program("initdb"), "-D", str(folder / "data"), "-U", USER, "-A", "trust"]
         command += ["--no-sync", "-E", "UTF8", "--locale=C.UTF-8"]
+        if log is not None:
+            shutil.chown(log, self._user, self._user) if self._user else None
+            command += ["-X", str(log / "wal"), "--wal-segsize", "1"]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, **self._options())
 
     def _options(self) -> dict[str, Any]:
@@ -56,24 +57,30 @@ class PostgresServer:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        settings = (*self._settings, "listen_addresses=127.0.0.1")
         command = [program("postgres"), "-D", str(self.folder / "data"), "-p", str(self.port)]
         command += ["-k", str(self.folder)]
-        for setting in settings:
+        for setting in (*SETTINGS, "listen_addresses=127.0.0.1"):
             command += ["-c", setting]
-        log = self.folder / "log"
-        with log.open("ab") as out:
-            self._process = process = cast(
-                "subprocess.Popen[bytes]",
-                subprocess.Popen(command, stdout=out, stderr=out, **self._options()),
-            )
         deadline = time.monotonic() + START_SECONDS
-        while not self._answers():
-            if process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(
-                    f"PostgreSQL does not start: {log.read_text(errors='replace')[-2_000:]}"
-                )
+        while not self._is_up(command):
+            if time.monotonic() > deadline:
+                pytest.fail(f"PostgreSQL does not start: {self.told()[-2_000:]}")
             time.sleep(0.02)
+
+    def _is_up(self, command: list[str]) -> bool:
+        """Whether it answers; one that has ended is started again.
+
+        As long as a session of a server that was killed is there, it refuses to start.
+        """
+        if self._process is None or self._process.poll() is not None:
+            with (self.folder / "log").open("ab") as out:
+                started = subprocess.Popen(command, stdout=out, stderr=out, **self._options())
+            self._process = cast("subprocess.Popen[bytes]", started)
+        return self._answers()
+
+    def told(self) -> str:
+        """What it has written to its log."""
+        return (self.folder / "log").read_text(errors="replace")
 
     def _answers(self) -> bool:
         try:

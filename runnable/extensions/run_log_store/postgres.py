@@ -31,6 +31,7 @@ from runnable.kinds import CHUNKS
 from runnable.records import Record
 from runnable.store import Append, BaseRunLogStore, Lease, Owner, RunRecord, RunSummary, Verb
 
+DEFAULT_PORT: Final = 5432
 BLOB_PART_BYTES: Final = defaults.MIB
 """A blob is sent in statements of so much, so that none of them takes long."""
 
@@ -117,11 +118,14 @@ class PostgresRunLogStore(BaseRunLogStore):
             str(said.get(name) or os.environ.get(variable) or default)
             for name, variable, default in (
                 ("host", "PGHOST", said.get("hostaddr") or "localhost"),
-                ("port", "PGPORT", 5432),
+                ("port", "PGPORT", ""),
                 ("dbname", "PGDATABASE", said.get("user") or ""),
             )
         )
-        return f"postgresql://{host}:{port}/{database} (schema {self.schema_name})"
+        hosts, ports = host.split(","), port.split(",")
+        pairs = zip(hosts, ports * len(hosts) if len(ports) == 1 else ports, strict=False)
+        places = ",".join(f"{one}:{other or DEFAULT_PORT}" for one, other in pairs)
+        return f"postgresql://{places}/{database} (schema {self.schema_name})"
 
     @property
     def where(self) -> str:
