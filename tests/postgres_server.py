@@ -21,21 +21,26 @@ from tests.debian import need
 
 START_SECONDS: Final = 30.0
 USER: Final = "tester"
-# What a process of the server has written outlives it without fsync; only a machine that stops
-# would lose it.
-SETTINGS: Final = ("max_connections=100", "shared_buffers=32MB", "fsync=off")
+SETTINGS: Final = ("max_connections=100", "shared_buffers=32MB")
 
 
 class PostgresServer:
     """A server that can be stopped, killed and started again on the same port.
 
+    What a process of it has written outlives it without waiting for the disk; only a machine that
+    stops would lose it.
+
     Args:
         folder: Where its data are to be put; it must not be there, or be empty.
         log: Where its write-ahead log is put; with the other data if left out.
+        waits_for_disk: Whether a commit does, as that of a server in earnest.
     """
 
-    def __init__(self, folder: Path, log: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, log: Path | None = None, *, waits_for_disk: bool = False
+    ) -> None:
         self.folder, self.port = folder, free_port()
+        self._settings = (*SETTINGS, f"fsync={'on' if waits_for_disk else 'off'}")
         # The package's programs are on nobody's PATH; the server refuses to run as root.
         need_server()
         self._user = "postgres" if os.geteuid() == 0 else None
@@ -59,7 +64,7 @@ class PostgresServer:
         """Start it, and wait until it answers."""
         command = [program("postgres"), "-D", str(self.folder / "data"), "-p", str(self.port)]
         command += ["-k", str(self.folder)]
-        for setting in (*SETTINGS, "listen_addresses=127.0.0.1"):
+        for setting in (*self._settings, "listen_addresses=127.0.0.1"):
             command += ["-c", setting]
         deadline = time.monotonic() + START_SECONDS
         while not self._is_up(command):
@@ -121,12 +126,12 @@ class PostgresServer:
 
 def need_server() -> None:
     """Have PostgreSQL's server installed, or end the test."""
-    if not _programs("postgres"):
+    if not programs("postgres"):
         # The client is what Debian puts on the PATH, and it comes with the server.
         need("no-postgres-on-path" if shutil.which("psql") else "psql", "postgresql")
 
 
-def _programs(name: str) -> list[str]:
+def programs(name: str) -> list[str]:
     """Where a program of the server is, the newest version last."""
     found = glob.glob(f"/usr/lib/postgresql/*/bin/{name}")
     there = shutil.which(name)
@@ -135,7 +140,7 @@ def _programs(name: str) -> list[str]:
 
 def program(name: str) -> str:
     """The path of a program of the server."""
-    return _programs(name)[-1]
+    return programs(name)[-1]
 
 
 def free_port() -> int:
