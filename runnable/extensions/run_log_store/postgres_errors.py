@@ -22,9 +22,9 @@ _REFUSALS: Final = (
     "pg_hba.conf",
     "does not exist",
     "certificate",
-    "SSL",
+    "SSL was required",
     "permission denied",
-    "no such user",
+    "not permitted",
 )
 """A server that refuses a session says why in words only."""
 LONGEST: Final = 300

@@ -6,10 +6,10 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final, NamedTuple, TypeVar
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, finalize
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
@@ -85,6 +85,7 @@ class Server:
         """Have no sessions, as a child has none after a fork: they are its parent's."""
         self._changed = threading.Condition(threading.Lock())
         self._idle: list[_Bounded] = []
+        self._end = finalize(self, _close_all, self._idle)
         self._busy = 0
         self._was_reached = False
         self.teller = Teller(self.notify)
@@ -168,12 +169,13 @@ class Server:
     def drop_idle(self) -> None:
         """End the sessions that wait to be used."""
         with self._changed:
-            idle, self._idle = self._idle, []
-        for session in idle:
-            _close(session)
+            idle = self._idle.copy()
+            self._idle.clear()
+        _close_all(idle)
 
     def lose_in_fork(self) -> list[Any]:
         """In a child: what must be neither used nor closed here."""
+        self._end.detach()
         lost: list[Any] = [self._idle, self.listener, self.teller]
         self._forget()
         return lost
@@ -253,6 +255,11 @@ def _parameters(settings: Settings) -> dict[str, Any]:
     given = conninfo_to_dict(settings.url)
     kept: dict[str, Any] = {name: value for name, value in KEEP_ALIVE.items() if name not in given}
     return {**kept, "connect_timeout": max(1, round(settings.connect_timeout))}
+
+
+def _close_all(sessions: Sequence[Session]) -> None:
+    for session in sessions:
+        _close(session)
 
 
 def _close(session: Session) -> None:

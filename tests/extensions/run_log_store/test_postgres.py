@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -26,6 +27,7 @@ from runnable.exceptions import (
 )
 from runnable.extensions.run_log_store import postgres_removal, postgres_schema
 from runnable.extensions.run_log_store.postgres import PostgresRunLogStore
+from runnable.extensions.run_log_store.postgres_sessions import SERVERS
 from runnable.kinds import CONTROL_KINDS
 from runnable.store import Append
 from runnable.testing import RunLogStoreSuite
@@ -576,3 +578,42 @@ def test_wishes_of_many_runs_are_asked_for_at_once(store: PostgresRunLogStore) -
     store.lease("run-3", process_elsewhere(), "cancel", reason="enough")
     assert store.wishes([*names, "gone"]) == {"run-3": "enough"}
     assert store.wishes([]) == {}
+
+
+def test_a_program_that_ends_leaves_no_session_and_no_warning(
+    store: PostgresRunLogStore, ask: Ask
+) -> None:
+    command = [sys.executable, "-W", "error", "-c", CREATE_AND_WAIT]
+    told = subprocess.run(
+        [*command, store.url.get_secret_value(), store.schema_name],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (told.returncode, told.stdout, told.stderr) == (0, "", "")
+
+
+CREATE_AND_WAIT = """
+import sys
+from runnable.extensions.run_log_store.postgres import *
+from runnable.testing.store_samples import *
+store = PostgresRunLogStore(url=sys.argv[1], schema=sys.argv[2])
+create(store, "first")
+store.wait(0.01)
+"""
+
+
+def test_the_sessions_of_a_store_that_is_gone_are_ended(
+    store: PostgresRunLogStore, ask: Ask
+) -> None:
+    copy = store.model_copy(update={"pool_size": 3})
+    with copy.server.session() as session:
+        backend = session.info.backend_pid
+    SERVERS._recent.remove(copy.server)
+    del copy, session
+    gc.collect()
+    deadline = time.monotonic() + 20
+    while ask(f"SELECT 1 FROM pg_stat_activity WHERE pid = {backend}"):
+        assert time.monotonic() < deadline
