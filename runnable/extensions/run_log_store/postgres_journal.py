@@ -230,13 +230,13 @@ def _append_many(
     """Append what is to be, in one commit and one round trip; the numbers of what went in."""
     entries = [batch[number] for number in numbers]
     rows = [(at, row) for at, number in enumerate(numbers, 1) for row in made[number]]
-    runs = [entry.lease.run_id for entry in entries]
+    runs = _array(_quoted(entry.lease.run_id) for entry in entries)
     values = (
         runs,
         _array(entry.lease.epoch for entry in entries),
         _array(entry.expected for entry in entries),
         _array(one.records[-1].last if one.records else one.expected for one in entries),
-        [_end_of(entry) for entry in entries],
+        _array(_quoted(_end_of(entry)) for entry in entries),
         _array(entry.release for entry in entries),
         _array(at for at, _ in rows),
         _array(row.is_chunks for _, row in rows),
@@ -250,9 +250,15 @@ def _append_many(
     return {numbers[at - 1] for (at,) in moved}
 
 
-def _array(values: Iterator[int | bool]) -> str:
-    """Numbers as a text that is cast: of one type however large they are."""
+def _array(values: Iterator[int | bool | str]) -> str:
+    """Numbers, or words in quotes, as a text that is cast: of one type however large they are."""
     return f"{{{','.join(map(str, values))}}}"
+
+
+def _quoted(word: str) -> str:
+    """A word of an array; psycopg takes five times as long for it."""
+    escaped = word.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
 
 
 def _end_of(entry: Append) -> str:
