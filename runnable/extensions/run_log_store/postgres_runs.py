@@ -150,7 +150,7 @@ def take(
         Its row, or None if somebody holds it, or has appended to it meanwhile.
     """
     lease = (_owner(owner), token, first.last, seconds)
-    as_read = (run.key, run.epoch, run.seq, not run.is_live())
+    as_read = (run.key, run.epoch, run.seq, run.holder().is_dead())
     return _one(session, _TAKE, (*lease, *as_read, first.seq, first.last, first.to_line()))
 
 

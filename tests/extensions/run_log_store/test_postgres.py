@@ -25,8 +25,9 @@ from runnable.exceptions import (
     RunNotFoundError,
     StoreError,
 )
-from runnable.extensions.run_log_store import postgres_removal, postgres_schema
+from runnable.extensions.run_log_store import postgres_removal, postgres_runs, postgres_schema
 from runnable.extensions.run_log_store.postgres import PostgresRunLogStore
+from runnable.extensions.run_log_store.postgres_errors import store_error
 from runnable.extensions.run_log_store.postgres_sessions import SERVERS
 from runnable.kinds import CONTROL_KINDS
 from runnable.store import Append
@@ -458,17 +459,38 @@ def test_a_statement_that_takes_too_long_is_ended_by_the_server(
     hasty.server.close()
 
 
-def test_who_is_paused_while_it_takes_a_run_holds_nobody_up(store: PostgresRunLogStore) -> None:
+def test_who_is_paused_while_it_takes_a_run_holds_nobody_up_and_comes_too_late(
+    store: PostgresRunLogStore,
+) -> None:
     """Nothing is open at the server while a client judges what it has read."""
     create(store, "first", owner=dead_process())
     run = store._look("first")
     store.lease("first", process_elsewhere(), "take", epoch=2, first=record(2))
-    from runnable.extensions.run_log_store import postgres_runs
-
-    with store.server.session() as session:
-        late = postgres_runs.take(session, run, this_process(), record(2), "late", 30)
-    assert late is None
+    assert take_late(store, run) is None
     assert store.lease("first", this_process(), "look").owner == process_elsewhere()
+
+
+def test_a_lease_that_is_renewed_while_it_is_taken_is_kept(store: PostgresRunLogStore) -> None:
+    short = store.model_copy(update={"lease_seconds": 0.01})
+    create(short, "first", owner=process_elsewhere())
+    while (run := store._look("first")).is_live():
+        pass
+    store.lease("first", process_elsewhere(), "renew", epoch=1)
+    assert take_late(store, run) is None
+    assert store.lease("first", this_process(), "look").owner == process_elsewhere()
+
+
+def take_late(store: PostgresRunLogStore, run: postgres_runs.Run) -> postgres_runs.Run | None:
+    """Take a run by what was read of it some time ago."""
+    first = record(run.seq + 1)
+    with store.server.session() as session:
+        return postgres_runs.take(session, run, this_process(), first, "late", 30)
+
+
+def test_a_password_is_not_told_whoever_says_it() -> None:
+    said = psycopg.OperationalError("no, not\nwith very-secret")
+    told = str(store_error("here", said, "very-secret"))
+    assert "(no, not with …)" in told
 
 
 # Forks
