@@ -27,6 +27,7 @@ from benchmarks.leaving import leaving
 from benchmarks.loop_gap import loop_gap
 from benchmarks.maps import asleep, nested, trivial
 from benchmarks.measuring import HEAD, Figure, Place, shown
+from benchmarks.postgres import postgres
 from benchmarks.resume import resume, resume_map
 from benchmarks.steps import memory, sqlite
 from benchmarks.stream_memory import stream_memory
@@ -50,6 +51,7 @@ CASES: Final[Mapping[str, Callable[[Place], Iterator[Figure]]]] = {
     "loop-gap": loop_gap,
     "leaving": leaving,
     "follow": follow,
+    "postgres": postgres,
 }
 
 ROOT: Final = Path(__file__).parents[1]

@@ -40,9 +40,9 @@ def journal_alone(place: Place) -> Iterator[Figure]:
     )
     store, log = services.run_log_store, Log(place.folder / "journal.db")
     with asyncio.Runner() as runner:
-        body = pack(runner.run(_one_step(store)))
+        body = pack(runner.run(one_step(store)))
         works: dict[str, Callable[[], float]] = {
-            "ours": lambda: runner.run(_live(store, runs, steps)) / (runs * steps) * MICRO,
+            "ours": lambda: runner.run(live(store, runs, steps)) / (runs * steps) * MICRO,
             "bare": lambda: _bare(log, body, runs, steps) / (runs * steps) * MICRO,
         }
         taken = in_turn(place.rounds(9), works)
@@ -51,7 +51,7 @@ def journal_alone(place: Place) -> Iterator[Figure]:
     yield plain(CASE, what, taken["ours"], "µs", Budget(15), bare=taken["bare"])
 
 
-async def _live(store: BaseRunLogStore, runs: int, steps: int) -> float:
+async def live(store: BaseRunLogStore, runs: int, steps: int) -> float:
     """Seconds for all steps of all runs; opening and closing them is not counted."""
     clock = Clock()
     journals = [_open(store, clock) for _ in range(runs)]
@@ -78,7 +78,7 @@ async def _committed(journal: Journal) -> None:
         await waiting
 
 
-async def _one_step(store: BaseRunLogStore) -> list[Record]:
+async def one_step(store: BaseRunLogStore) -> list[Record]:
     """The records of one step, as they are stored."""
     journal = _open(store, Clock())
     for kind, rest in RECORDS:

@@ -34,9 +34,9 @@ def memory(place: Place) -> Iterator[Figure]:
         for n in (1, *sizes):
             repeats = max(1, STEPS_A_ROUND // n) if not place.quick else 1
             repeats = min(repeats, 100)
-            ours = partial(_executed, chain(n), configuration, n)
-            works["ours", n] = partial(_a_step, runner, ours, n, repeats)
-            works["bare", n] = partial(_a_step, runner, partial(bare.awaits, n), n, repeats)
+            ours = partial(executed, chain(n), configuration, n)
+            works["ours", n] = partial(a_step, runner, ours, n, repeats)
+            works["bare", n] = partial(a_step, runner, partial(bare.awaits, n), n, repeats)
         taken = in_turn(rounds, works)
     case = "step-memory"
     for n in sizes:
@@ -91,16 +91,16 @@ def _durable(
     with asyncio.Runner() as runner:
         for n in sizes:
             pipeline = chain(n)
-            steps = runner.run(_records_of_steps(pipeline, configuration, journal, n))
+            steps = runner.run(records_of_steps(pipeline, configuration, journal, n))
             bodies = [pack(records) for records in steps]
             lines = [[record.to_line() for record in records] for records in steps]
             repeats = 1 if place.quick or store == "power" else STEPS_A_ROUND // n
-            ours = partial(_executed, pipeline, configuration, n)
-            works["ours", n] = partial(_a_step, runner, ours, n, repeats)
+            ours = partial(executed, pipeline, configuration, n)
+            works["ours", n] = partial(a_step, runner, ours, n, repeats)
             one = partial(bare.commits, row, bodies)
-            works["row", n] = partial(_a_step, runner, one, n, repeats)
+            works["row", n] = partial(a_step, runner, one, n, repeats)
             several = partial(bare.transactions, keyed, lines)
-            works["rows", n] = partial(_a_step, runner, several, n, repeats)
+            works["rows", n] = partial(a_step, runner, several, n, repeats)
         taken = in_turn(place.rounds(15 if store == "process" else 9), works)
     row.close()
     keyed.close()
@@ -125,14 +125,14 @@ def _durable(
         )
 
 
-def _a_step(
+def a_step(
     runner: asyncio.Runner, work: Callable[[], Coroutine[Any, Any, float]], n: int, repeats: int
 ) -> float:
     """Microseconds a step, the median of some repeats."""
     return statistics.median(runner.run(work()) for _ in range(repeats)) / n * MICRO
 
 
-async def _executed(pipeline: AsyncPipeline, configuration: str, n: int) -> float:
+async def executed(pipeline: AsyncPipeline, configuration: str, n: int) -> float:
     """Seconds for the whole of `execute()`."""
     began = time.perf_counter()
     run = await pipeline.execute({"x": 0}, configuration_file=configuration)
@@ -141,7 +141,7 @@ async def _executed(pipeline: AsyncPipeline, configuration: str, n: int) -> floa
     return took
 
 
-async def _records_of_steps(
+async def records_of_steps(
     pipeline: AsyncPipeline, configuration: str, journal: BaseRunLogStore, n: int
 ) -> list[list[Record]]:
     """What each of `n` steps appends: its own end, and the start of the next."""

@@ -25,6 +25,7 @@ BUILT_IN: Final[Mapping[str, Mapping[str, str]]] = {
         "buffered": "runnable.extensions.run_log_store.buffered:BufferedRunLogStore",
         "sqlite": "runnable.extensions.run_log_store.sqlite:SQLiteRunLogStore",
         "file-system": "runnable.extensions.run_log_store.file_system:FileSystemRunLogStore",
+        "postgres": "runnable.extensions.run_log_store.postgres:PostgresRunLogStore",
     },
     "catalog": {
         "do-nothing": "runnable.catalog:DoNothingCatalog",

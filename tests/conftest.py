@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import shutil
+import signal
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import settings
+from pydantic import SecretStr
 
 # Before the first model is made: logfire's plug-in of pydantic would load it into every test.
 os.environ["PYDANTIC_DISABLE_PLUGINS"] = "__all__"
@@ -17,6 +22,10 @@ from runnable import opening
 from runnable.config import load_services
 from runnable.records import Record
 from runnable.store import BaseRunLogStore
+from tests.postgres_server import PostgresServer, temporary_folder
+
+if TYPE_CHECKING:
+    from runnable.extensions.run_log_store.postgres import PostgresRunLogStore
 
 STORES = ("buffered", "sqlite")
 SHARED_STORES = ("sqlite",)
@@ -159,3 +168,35 @@ def first_run(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
         monkeypatch.setattr(opening, "FIRST_RUN", opening.FirstRun())
 
     return forget
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server of this test process."""
+    folder = temporary_folder()
+    try:
+        server = PostgresServer(folder)
+        server.start()
+        yield server
+        server.stop(signal.SIGQUIT)
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def schemas() -> Iterator[int]:
+    """Numbers for schemas that nobody has used."""
+    return count()
+
+
+@pytest.fixture
+def postgres_store(
+    postgres: PostgresServer, schemas: Iterator[int]
+) -> Iterator[PostgresRunLogStore]:
+    """A store in a schema of its own."""
+    from runnable.extensions.run_log_store.postgres import PostgresRunLogStore
+
+    schema = f"test_{next(schemas)}"
+    store = PostgresRunLogStore(url=SecretStr(postgres.url()), schema=schema)
+    yield store
+    store.server.close()

@@ -23,6 +23,7 @@ from benchmarks.peers import cases, peers, table
 from benchmarks.peers.workers import Worker, WorkerFailedError
 from benchmarks.resume import Unfinished, in_a_map, in_a_row
 from runnable import AsyncPipeline, AsyncPythonTask
+from tests.postgres_server import need_server
 
 ROOT = Path(__file__).parents[1]
 FIELDS = {
@@ -59,6 +60,8 @@ def benchmarks(
 
 @pytest.mark.parametrize("case", CASES)
 def test_a_case_runs_and_prints_its_figures(case: str, own_folder: Path) -> None:
+    if case == "postgres":
+        need_server()
     ran = benchmarks(own_folder, case, "--quick", "--json")
 
     assert (ran.returncode, ran.stderr) == (0, "")

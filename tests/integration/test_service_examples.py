@@ -7,14 +7,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.postgres_server import PostgresServer
+
 EXAMPLES = Path(__file__).parents[2] / "examples" / "services"
 PATIENCE = 60.0
 
 
-def run(name: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+def run(
+    name: str, folder: Path, *arguments: str, **variables: str
+) -> subprocess.CompletedProcess[str]:
     """Run an example to its end, in that folder."""
     return subprocess.run(
-        [sys.executable, str(EXAMPLES / name)],
+        [sys.executable, str(EXAMPLES / name), *arguments],
         cwd=folder,
         env={**os.environ, "RUNNABLE_PROGRESS": "0", **variables},
         capture_output=True,
@@ -24,9 +28,9 @@ def run(name: str, folder: Path, **variables: str) -> subprocess.CompletedProces
     )
 
 
-def printed(name: str, folder: Path, **variables: str) -> list[str]:
+def printed(name: str, folder: Path, *arguments: str, **variables: str) -> list[str]:
     """The lines that an example prints."""
-    done = run(name, folder, **variables)
+    done = run(name, folder, *arguments, **variables)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
@@ -71,4 +75,16 @@ def test_a_step_reports_a_curve(own_folder: Path) -> None:
         "15  0.007 ",
         "points: 20",
         "found: 2.97, with 0.0012",
+    ]
+
+
+def test_a_run_in_one_process_is_followed_from_another(
+    own_folder: Path, postgres: PostgresServer
+) -> None:
+    lines = printed("runs_in_postgres.py", own_folder, "my-run", RUNS_DATABASE=postgres.url())
+    assert lines == [
+        *("pipeline_started", "task_started"),
+        *("  All", "  about", "  bees"),
+        *("task_completed", "task_started", "task_completed", "pipeline_completed"),
+        "the other process ended with 0",
     ]

@@ -27,7 +27,7 @@ from runnable.extensions.run_log_store.sqlite_connection import connect
 from runnable.kinds import CHUNKS, END_STATUS
 from runnable.opening import Opening
 from runnable.records import Record
-from runnable.store import Owner
+from runnable.store import BaseRunLogStore, Owner
 from tests.trust import owned_pipeline as program
 from tests.trust.processes import Process, processes
 
@@ -78,7 +78,7 @@ def wait_until(is_so: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-def is_live(store: Store, run_id: str) -> bool:
+def is_live(store: BaseRunLogStore, run_id: str) -> bool:
     return store.lease(run_id, Owner.current(), "look").live
 
 
@@ -93,7 +93,7 @@ def resume(process: Process, run_id: str, **order: Any) -> None:
     process.say(options={"resume": run_id}, **{"pipeline": "streamed", "parameters": None, **order})
 
 
-def lives(store: Store, run_id: str) -> list[list[Record]]:
+def lives(store: BaseRunLogStore, run_id: str) -> list[list[Record]]:
     """The records of a run, those of each owner for themselves."""
     found: list[list[Record]] = []
     following = 1
@@ -205,14 +205,20 @@ def _is_unlocked(path: Path) -> bool:
     return True
 
 
-def depose(folder: Path, store: Store, run_id: str, draw: random.Random) -> float:
+def depose(
+    folder: Path,
+    store: BaseRunLogStore,
+    run_id: str,
+    draw: random.Random,
+    stop: Callable[[Process], None],
+) -> float:
     """Stop an owner in its stream, take its run over, and let it go on; seconds to its end."""
     with processes(2, program, folder) as (owner, heir):
         start(owner, run_id, parameters={**PARAMETERS, "chunks": 400})
         owner.hear("body", "speak")
         seq = draw.randrange(10, 200)
         wait_until(lambda: store.lease(run_id, Owner.current(), "look").seq > seq)
-        stop_outside_a_commit(owner, store, run_id)
+        stop(owner)
         stopped, before = time.monotonic(), list(store.read(run_id))
         wait_until(lambda: not is_live(store, run_id))
         # In every other round the heir is in the midst of its life when the owner goes on.
@@ -242,7 +248,11 @@ def test_an_owner_that_is_paused_past_its_lease_appends_nothing_when_it_goes_on(
     folder: Path, store: Store, full: bool
 ) -> None:
     draw = random.Random(1)
-    took = [depose(folder, store, f"run-{n}", draw) for n in range(20 if full else 2)]
+    took: list[float] = []
+    for number in range(20 if full else 2):
+        run_id = f"run-{number}"
+        stop = partial(stop_outside_a_commit, store=store, run_id=run_id)
+        took.append(depose(folder, store, run_id, draw, stop))
     print(f"a deposed owner ended {max(took):.3f} s after it went on, at most")
 
 
