@@ -24,6 +24,7 @@ BUILT_IN: Final[Mapping[str, Mapping[str, str]]] = {
     "run_log_store": {
         "buffered": "runnable.extensions.run_log_store.buffered:BufferedRunLogStore",
         "sqlite": "runnable.extensions.run_log_store.sqlite:SQLiteRunLogStore",
+        "object-store": "runnable.extensions.run_log_store.object_store:ObjectStoreRunLogStore",
     },
     "catalog": {
         "do-nothing": "runnable.catalog:DoNothingCatalog",
