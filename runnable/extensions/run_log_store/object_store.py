@@ -27,7 +27,8 @@ from runnable.records import Record
 from runnable.store import Append, BaseRunLogStore, Lease, Owner, RunRecord, RunSummary, Verb
 
 SCHEMES: Final = ("s3", "gs", "az", "file", "memory")
-RETRIES: Final = 2
+RETRIES: Final = 1_000
+"""More than there is time for: how long a request is made again is what counts."""
 
 
 class ObjectStoreRunLogStore(BaseRunLogStore):
@@ -46,7 +47,8 @@ class ObjectStoreRunLogStore(BaseRunLogStore):
         region: The bucket's.
         access_key_id: Whose requests they are.
         secret_access_key: What proves that; write `${NAME}`, and set the variable.
-        timeout: Seconds that one request may take.
+        timeout: Seconds that one request may take; one that fails is made again for
+            `store_patience` seconds.
 
     Example:
         >>> store = ObjectStoreRunLogStore(url="memory:///doc")
@@ -94,7 +96,7 @@ class ObjectStoreRunLogStore(BaseRunLogStore):
                 self.secret_access_key.get_secret_value(),
                 self.timeout,
                 RETRIES,
-                max(self.timeout, self.store_patience),
+                self.store_patience,
             )
         )
 
@@ -106,9 +108,7 @@ class ObjectStoreRunLogStore(BaseRunLogStore):
 
     def create_run(self, run: RunRecord, first: Record) -> Lease:
         """Insert the run, its lease (epoch 1) and its first record; see the base class."""
-        link = object_store_runs.create(
-            self.place, run, first, self.lease_seconds, self.store_patience
-        )
+        link = object_store_runs.create(self.place, run, first, self.lease_seconds)
         return object_store_leases.lease_of(link, live=not run.owner.is_dead())
 
     def append(self, batch: Sequence[Append]) -> Sequence[LeaseLostError | None]:
@@ -157,8 +157,8 @@ class ObjectStoreRunLogStore(BaseRunLogStore):
         """Take, renew, release or look at the lease, or ask to cancel; see the base class."""
         place = self.place
         if verb == "take":
-            seconds, patience = self.lease_seconds, self.store_patience
-            return object_store_leases.take(place, run_id, owner, epoch, first, seconds, patience)
+            seconds = self.lease_seconds
+            return object_store_leases.take(place, run_id, owner, epoch, first, seconds)
         if verb == "renew":
             return object_store_leases.renew(place, run_id, epoch, self.lease_seconds)
         if verb == "release":

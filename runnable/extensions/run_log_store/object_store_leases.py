@@ -71,7 +71,6 @@ def take(
     epoch: int,
     first: Record | None,
     seconds: float,
-    patience: float,
 ) -> Lease:
     """Begin an epoch with its first record.
 
@@ -87,7 +86,7 @@ def take(
     # The list shows how a run ended without a look at its journal: not of this one, from now on.
     place.put(mark_key(link, epoch, OPEN), b"")
     made = link.taken(owner, first, seconds, secrets.token_hex(8))
-    if not place.create_patiently(made.key, made.to_bytes([first]), patience):
+    if not place.create_patiently(made.key, made.to_bytes([first])):
         winner = object_store_chain.there(place, made)
         if winner.claim != made.claim:
             raise RunHeldError(run_id, str(winner.owner))

@@ -139,27 +139,29 @@ class Place:
         except FAILURES as error:
             raise self.failure(error) from error
 
-    def create(self, key: str, data: bytes) -> bool:
+    def create(self, key: str, data: bytes, *, quick: bool = False) -> bool:
         """Write the object if there is none; whether there was none.
 
         False may also mean that this very request was made twice, on the way: compare.
         """
         try:
-            obstore.put(self._store(), key, data, mode="create", use_multipart=False)
+            store = self._store(quick=quick)
+            obstore.put(store, key, data, mode="create", use_multipart=False)
         except AlreadyExistsError:
             return False
         except FAILURES as error:
             raise self.failure(error) from error
         return True
 
-    def create_patiently(self, key: str, data: bytes, patience: float) -> bool:
-        """`create`, again and again if the store is away, for so many seconds."""
+    def create_patiently(self, key: str, data: bytes, *, quick: bool = False) -> bool:
+        """`create`, again and again if the store is away."""
         began, wait = time.monotonic(), _FIRST_WAIT
         while True:
             try:
-                return self.create(key, data)
+                return self.create(key, data, quick=quick)
             except StoreError as error:
-                if not error.temporary or time.monotonic() + wait > began + patience:
+                late = time.monotonic() + wait > began + self.address.patience
+                if late or not error.temporary or _is_unknown(error):
                     raise
             time.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT)
@@ -236,19 +238,19 @@ class Place:
 
     def _probe(self, key: str, data: bytes) -> bool:
         try:
-            return self.create(key, data)
+            # A request that is quick is not made again for long, as others are that get a 5xx.
+            return self.create_patiently(key, data, quick=True)
         except StoreError as error:
-            told = str(error.__cause__)
-            if isinstance(error.__cause__, NotImplementedError) or "501" in told:
-                raise StoreError(
-                    self.where,
-                    "cannot keep runs: it does not know conditional writes ('If-None-Match: *' "
-                    "was answered with 501 Not Implemented), without which two owners of a run "
-                    "cannot be told apart",
-                    "Take a server that has them (S3, MinIO, Ceph since 2024), or another "
-                    "run-log-store.",
-                ) from error
-            raise
+            if not _is_unknown(error):
+                raise
+            raise StoreError(
+                self.where,
+                "cannot keep runs: it does not know conditional writes ('If-None-Match: *' was "
+                "answered with 501 Not Implemented), without which two owners of a run cannot be "
+                "told apart",
+                "Take a server that has them (S3, MinIO, Ceph since 2024), or another "
+                "run-log-store.",
+            ) from error
 
     def has_passed(self, moment: float) -> bool:
         """Whether the store's clock is surely past that moment."""
@@ -332,6 +334,12 @@ def beside(calls: Sequence[Callable[[], T]]) -> list[T]:
         return []
     with ThreadPoolExecutor(min(len(calls), AT_ONCE), "runnable-objects") as threads:
         return [made.result() for made in [threads.submit(call) for call in calls]]
+
+
+def _is_unknown(error: StoreError) -> bool:
+    """Whether the store knows no such request."""
+    cause = error.__cause__
+    return isinstance(cause, NotImplementedError) or "501 Not Implemented" in str(cause)
 
 
 def latest(stored: datetime) -> float:

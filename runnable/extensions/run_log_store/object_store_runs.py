@@ -57,7 +57,7 @@ class Entry(NamedTuple):
     """How that epoch stands: `open`, or how it has ended."""
 
 
-def create(place: Place, run: RunRecord, first: Record, seconds: float, patience: float) -> Link:
+def create(place: Place, run: RunRecord, first: Record, seconds: float) -> Link:
     """Create a run with its first record, held by its owner.
 
     Raises:
@@ -72,7 +72,7 @@ def create(place: Place, run: RunRecord, first: Record, seconds: float, patience
         run.run_id, uid, order, 0, first.last, 1, run.owner, seconds, 0, uid, (0,), about=about
     )
     place.put(f"{link.entry}/0", b"")
-    if not place.create_patiently(link.key, link.to_bytes([first]), patience):
+    if not place.create_patiently(link.key, link.to_bytes([first])):
         there = object_store_chain.find_any(place, run.run_id)
         if there is None or there.uid != uid:
             place.delete([f"{link.entry}/0"])
