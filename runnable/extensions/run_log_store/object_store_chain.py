@@ -151,7 +151,8 @@ def judge(place: Place, uid: str, entry: Append) -> LeaseLostError | None:
 def read(place: Place, first: Link, after: int, kinds: Container[str] | None) -> Iterator[Record]:
     """The records of a run that are there now, in order, page by page."""
     known = place.known.get(first.run_id)
-    if known is not None and known.uid == first.uid and known.last == after:
+    is_end = known is not None and known.uid == first.uid and after in (known.after, known.last)
+    if after and is_end:
         # A reader that follows asks again and again, and little is new: it needs no list.
         for _ in range(STEPS):
             data = place.get(journal_key(first.uid, after))
