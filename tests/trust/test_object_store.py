@@ -24,7 +24,7 @@ from tests.trust import owned_pipeline as program
 from tests.trust.processes import Process, processes
 
 LEASE = 0.5
-STEPS = 3
+STEPS = 2
 
 
 @pytest.fixture
@@ -241,7 +241,7 @@ def test_a_process_that_is_killed_is_followed_at_once_and_nothing_is_done_twice(
     url = configure(own_folder, s3.endpoint)
     store, draw = store_of(url, s3.endpoint), random.Random(6)
     took: list[float] = []
-    for number in range(20 if full else 2):
+    for number in range(20 if full else 1):
         run_id = f"run-{number}"
         with processes(2, program, own_folder) as (owner, heir):
             start(owner, run_id, chunks=100, pause=0.005)

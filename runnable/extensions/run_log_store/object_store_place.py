@@ -227,8 +227,8 @@ class Place:
                         "cannot keep runs: it says yes to a write with 'If-None-Match: *' of an "
                         "object that is there, so that two owners of a run would overwrite each "
                         "other",
-                        "Take a server that heeds conditional writes (S3, MinIO, Ceph since 2024), "
-                        "or another run-log-store.",
+                        "Take a server that heeds conditional writes, as S3 does, or another "
+                        "run-log-store.",
                     )
                 self._tell_time(key)
             finally:
@@ -248,8 +248,7 @@ class Place:
                 "cannot keep runs: it does not know conditional writes ('If-None-Match: *' was "
                 "answered with 501 Not Implemented), without which two owners of a run cannot be "
                 "told apart",
-                "Take a server that has them (S3, MinIO, Ceph since 2024), or another "
-                "run-log-store.",
+                "Take a server that has them, as S3 does, or another run-log-store.",
             ) from error
 
     def has_passed(self, moment: float) -> bool:

@@ -201,10 +201,10 @@ def test_an_object_that_is_not_what_was_written_is_an_error_of_its_run_alone() -
     [key] = [key for key in keys(store) if key.startswith("journal/")][:1]
     written = store.place.get(key)
     assert written is not None
-    damaged = [run_id for run_id in ("first", "second") if f'"{run_id}"'.encode() in written][0]
+    damaged = next(run_id for run_id in ("first", "second") if f'"{run_id}"'.encode() in written)
     for at in range(0, len(written), 7):
         store.place.put(key, written[:at] + bytes([written[at] ^ 1]) + written[at + 1 :])
-        with pytest.raises((JournalCorruptError)):
+        with pytest.raises(JournalCorruptError):
             list(store.read(damaged))
     store.place.put(f"runs/{damaged}", b"{}")
     assert len(store.list_runs(limit=5)) == 1
@@ -229,7 +229,8 @@ def test_a_store_that_lists_in_no_order_is_refused(monkeypatch: pytest.MonkeyPat
     store = memory()
     for number in range(3):
         create(store, f"run-{number}", created=float(number))
-    found = list(obstore.list(store.place._store(), "list").collect())
+    listed: Any = obstore.list(store.place._store(), "list")  # pyright: ignore[reportUnknownMemberType]
+    found = list(listed.collect())
     mixed = SimpleNamespace(**{**vars(obstore), "list": lambda *_, **__: [found[::-1]]})
     monkeypatch.setattr(object_store_place, "obstore", mixed)
     with pytest.raises(StoreError, match="in no order"):

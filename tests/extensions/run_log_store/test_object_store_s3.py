@@ -80,7 +80,7 @@ def test_a_server_without_conditional_writes_is_refused_by_name(gateway: Gateway
     gateway.fault = lambda request: "501" if request.is_conditional else None
     store = store_of(gateway)
     for attempt in attempts(store):
-        with pytest.raises(StoreError, match="does not know conditional writes.*501") as caught:
+        with pytest.raises(StoreError, match=r"does not know conditional writes.*501") as caught:
             attempt()
         assert not caught.value.temporary
     assert list(store.place.list("runs")) == list(store.place.list("probe")) == []
@@ -201,7 +201,7 @@ def test_a_bucket_is_refused_by_a_real_server_that_has_no_conditional_writes(swi
     )
     obstore.put(store.place._store(), "some/object", b"it keeps what it is given")
     assert store.place.get("some/object") == b"it keeps what it is given"
-    with pytest.raises(StoreError, match="does not know conditional writes.*501"):
+    with pytest.raises(StoreError, match=r"does not know conditional writes.*501"):
         create(store, "first")
     assert [one.key for one in store.place.list("probe")] == []
     with pytest.raises(RunNotFoundError):
