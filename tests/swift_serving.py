@@ -9,6 +9,7 @@ import shutil
 import socket
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -159,7 +160,9 @@ def wait_for(endpoint: str, log: Path) -> None:
     while True:
         try:
             make_bucket(endpoint)
-        except (OSError, http.client.HTTPException):
+        except (OSError, http.client.HTTPException) as error:
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()
             assert time.monotonic() < deadline, log.read_text()[-4000:]
             time.sleep(0.1)
         else:
