@@ -26,6 +26,7 @@ BUILT_IN: Final[Mapping[str, Mapping[str, str]]] = {
         "sqlite": "runnable.extensions.run_log_store.sqlite:SQLiteRunLogStore",
         "file-system": "runnable.extensions.run_log_store.file_system:FileSystemRunLogStore",
         "postgres": "runnable.extensions.run_log_store.postgres:PostgresRunLogStore",
+        "object-store": "runnable.extensions.run_log_store.object_store:ObjectStoreRunLogStore",
     },
     "catalog": {
         "do-nothing": "runnable.catalog:DoNothingCatalog",

@@ -10,20 +10,19 @@ from itertools import chain
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, cast
 
 from obstore import get, head, put
-from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
-from obstore.store import S3Store
 from pydantic import Field, SecretStr
 from pydantic_core import to_json
 
 from runnable.catalog import BaseCatalog
 from runnable.defaults import MIB
-from runnable.exceptions import CatalogError, message_of
+from runnable.exceptions import CatalogError
 from runnable.files import short_name
+from runnable.objects import FAILURES, FORKS, Address, is_missing, trouble
 from runnable.steplog import DataCatalog
 
 if TYPE_CHECKING:
     from obstore import GetResult
-    from obstore.store import S3Config
+    from obstore.store import ObjectStore
 
 PART: Final = 8 * MIB
 """Bytes of one part of an upload; a file that is no larger is sent at once."""
@@ -76,11 +75,9 @@ class S3Catalog(BaseCatalog):
         """Whether there is an object of that name and size; it is not read."""
         try:
             return head(self._store, self._object(sha256))["size"] == size
-        except FileNotFoundError as error:
-            if "NoSuchBucket" in str(error):
-                raise self._failure(error) from error
-            return False
-        except (BaseError, OSError) as error:
+        except FAILURES as error:
+            if is_missing(error):
+                return False
             raise self._failure(error) from error
 
     def put_blob(self, sha256: str, size: int, pieces: Iterator[bytes]) -> None:
@@ -119,11 +116,9 @@ class S3Catalog(BaseCatalog):
         ):
             try:
                 found = get(self._store, key)
-            except FileNotFoundError as error:
-                if "NoSuchBucket" in str(error):
-                    raise self._failure(error) from error
-                continue
-            except (BaseError, OSError) as error:
+            except FAILURES as error:
+                if is_missing(error):
+                    continue
                 raise self._failure(error) from error
             yield from self._pieces(found)
             return
@@ -137,7 +132,7 @@ class S3Catalog(BaseCatalog):
         try:
             for piece in found.stream(min_chunk_size=READ):
                 yield bytes(piece)
-        except (BaseError, OSError) as error:
+        except FAILURES as error:
             raise self._failure(error) from error
 
     def lay_out(self, run_id: str, path: str, files: Sequence[DataCatalog]) -> None:
@@ -172,10 +167,9 @@ class S3Catalog(BaseCatalog):
         for key in self._keys("deleted/"):
             try:
                 found[key.rpartition("/")[2]] = bytes(get(self._store, key).bytes()).decode()
-            except FileNotFoundError:
-                continue  # it has ended meanwhile
-            except (BaseError, OSError) as error:
-                raise self._failure(error) from error
+            except FAILURES as error:
+                if not is_missing(error):  # else it has ended meanwhile
+                    raise self._failure(error) from error
         return found
 
     def delete_run(self, run_id: str) -> None:
@@ -218,16 +212,16 @@ class S3Catalog(BaseCatalog):
             return [
                 one["path"] for page in listed for one in page if one["last_modified"] <= latest
             ]
-        except (BaseError, OSError) as error:
+        except FAILURES as error:
             raise self._failure(error) from error
 
     def _copy(self, key: str, to: str) -> bool:
         """Copy an object, on the server; whether it was there."""
         try:
             self._store.copy(key, to)
-        except FileNotFoundError:
-            return False
-        except (BaseError, OSError) as error:
+        except FAILURES as error:
+            if is_missing(error):
+                return False
             raise self._failure(error) from error
         return True
 
@@ -235,44 +229,37 @@ class S3Catalog(BaseCatalog):
         """Have no object there."""
         try:
             self._store.delete(key)
-        except FileNotFoundError:
-            pass
-        except (BaseError, OSError) as error:
-            raise self._failure(error) from error
+        except FAILURES as error:
+            if not is_missing(error):
+                raise self._failure(error) from error
 
     def _send(self, key: str, content: bytes) -> None:
         try:
             put(self._store, key, content, use_multipart=False)
-        except (BaseError, OSError) as error:
+        except FAILURES as error:
             raise self._failure(error) from error
 
-    @cached_property
-    def _store(self) -> S3Store:
-        return S3Store(
-            self.bucket,
-            region=self.region,
-            virtual_hosted_style_request=not self.endpoint,
-            client_options={
-                "allow_http": self.endpoint.startswith("http://"),
-                "timeout": timedelta(seconds=self.timeout),
-            },
-            retry_config={
-                "max_retries": self.attempts - 1,
-                "retry_timeout": timedelta(seconds=self.timeout * self.attempts),
-            },
-            config=self._given(),
-        )
+    @property
+    def _store(self) -> ObjectStore:
+        FORKS.use(self._address)
+        return self._opened
 
-    def _given(self) -> S3Config:
-        """What is set here, and not to be looked for elsewhere."""
-        given: S3Config = {}
-        if self.endpoint:
-            given["endpoint"] = self.endpoint
-        if self.access_key_id:
-            given["access_key_id"] = self.access_key_id
-        if secret := self.secret_access_key.get_secret_value():
-            given["secret_access_key"] = secret
-        return given
+    @cached_property
+    def _opened(self) -> ObjectStore:
+        return self._address.open()
+
+    @cached_property
+    def _address(self) -> Address:
+        return Address(
+            f"s3://{self.bucket}",
+            self.endpoint,
+            self.region,
+            self.access_key_id,
+            self.secret_access_key.get_secret_value(),
+            self.timeout,
+            self.attempts - 1,
+            self.timeout * self.attempts,
+        )
 
     def _object(self, sha256: str) -> str:
         return self._key(f"objects/{sha256[:2]}/{sha256[2:]}")
@@ -283,28 +270,6 @@ class S3Catalog(BaseCatalog):
 
     def _failure(self, error: BaseException) -> CatalogError:
         """The error for what the server, or the way to it, refused."""
-        told = message_of(error)
-        what = f"The catalog {self.where}"
-        if "NoSuchBucket" in told:
-            return CatalogError(
-                what, "has no such bucket", "Make it, or set another as the catalog's bucket"
-            )
-        refusals = (PermissionDeniedError, UnauthenticatedError, PermissionError)
-        if isinstance(error, refusals) or "AccessDenied" in told or "403" in told:
-            return CatalogError(
-                what,
-                "refuses these credentials",
-                "See access_key_id and secret_access_key of the catalog, or the AWS_… variables",
-            )
-        place = f" at {self.endpoint}" if self.endpoint else ""
-        return CatalogError(
-            what,
-            f"cannot be reached{place}, or failed ({_reason(told)})",
-            "See that the server runs and can be reached; the step can be tried again (retries=…)",
-        )
-
-
-def _reason(told: str) -> str:
-    """What a long message comes to: what follows the request and its retries."""
-    line = told.partition("\n")[0].rpartition(" - ")[2]
-    return line if len(line) <= 200 else f"{line[:200]}…"
+        found = trouble(error, "catalog", self.endpoint)
+        again = "; the step can be tried again (retries=…)" if found.passes else ""
+        return CatalogError(f"The catalog {self.where}", found.reason, f"{found.advice}{again}")
