@@ -24,6 +24,7 @@ BUILT_IN: Final[Mapping[str, Mapping[str, str]]] = {
     "run_log_store": {
         "buffered": "runnable.extensions.run_log_store.buffered:BufferedRunLogStore",
         "sqlite": "runnable.extensions.run_log_store.sqlite:SQLiteRunLogStore",
+        "file-system": "runnable.extensions.run_log_store.file_system:FileSystemRunLogStore",
     },
     "catalog": {
         "do-nothing": "runnable.catalog:DoNothingCatalog",

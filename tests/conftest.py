@@ -18,7 +18,7 @@ from runnable.config import load_services
 from runnable.records import Record
 from runnable.store import BaseRunLogStore
 
-STORES = ("buffered", "sqlite")
+STORES = ("buffered", "sqlite", "file-system")
 
 # A machine that is busy is no reason for a law not to hold.
 settings.register_profile("timeless", deadline=None)
@@ -49,6 +49,16 @@ def no_blocking_calls() -> Iterator[BlockBuster]:
         # A store that is `inline` commits on the loop, and looks whether its file is still there.
         database = "runnable/extensions/run_log_store/sqlite_database.py"
         blockbuster.functions["os.stat"].can_block_in(database, ("_in_place", "_log_size"))
+        # So does the one in files, which opens a run's own when they are not open any more.
+        journal = "runnable/extensions/run_log_store/file_system_journal.py"
+        inline = {"acquire", "append", "_open", "_look", "_chunks_size", "_chunks_file", "_write"}
+        for name in ("os.stat", "os.write", "os.read", "os.open", "io.open"):
+            if name in blockbuster.functions:
+                blockbuster.functions[name].can_block_in(journal, inline)
+        # A large value is read where it is first looked at.
+        values = "runnable/extensions/run_log_store/file_system_root.py"
+        for name in ("os.stat", "os.read"):
+            blockbuster.functions[name].can_block_in(values, {"read_file", "check"})
         # The folder current at the call is a fact of the call.
         blockbuster.functions["os.getcwd"].can_block_in("runnable/sdk/calls.py", "_context")
         # A sync call where a loop is running waits for the loop beside it, as it is meant to.

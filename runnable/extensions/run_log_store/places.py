@@ -83,12 +83,17 @@ def free_space(path: Path) -> str:
     return f"{found.f_bavail * found.f_frsize:,} bytes are free in {path.parent}"
 
 
-def no_space(path: Path) -> StoreError:
-    """The error for a disk, or a quota, that is full."""
+def no_space(path: Path, file: Path | None = None) -> StoreError:
+    """The error for a disk, or a quota, that is full.
+
+    Args:
+        path: The store.
+        file: What was to be written, if it is not the store itself.
+    """
     return StoreError(
         str(path),
-        "there is no space left",
-        f"Make room ({free_space(path)}), or raise the quota or the limit of a file's "
+        "there is no space left" if file is None else f"there is no space left for {file}",
+        f"Make room ({free_space(file or path)}), or raise the quota or the limit of a file's "
         f"size, and go on: resume the run if it has ended.",
         full=True,
     )
