@@ -18,7 +18,13 @@ from runnable.config import load_services
 from runnable.records import Record
 from runnable.store import BaseRunLogStore
 
-STORES = ("buffered", "sqlite", "file-system")
+STORES = ("buffered", "sqlite")
+MORE_STORES = ("file-system",)
+LEAN_ON_STORES = frozenset(
+    {"test_attaching.py", "test_caching.py", "test_concurrent_runs.py", "test_following.py"}
+    | {"test_journal.py", "test_opening.py", "test_pickles.py", "test_runs.py", "test_threads.py"}
+)
+"""Tests that meet every store in `make test`; with `--full` all that run with each store do."""
 
 # A machine that is busy is no reason for a law not to hold.
 settings.register_profile("timeless", deadline=None)
@@ -99,7 +105,15 @@ def configure(own_folder: Path) -> Callable[[str], Path]:
     return write
 
 
-@pytest.fixture(params=STORES)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Say with which stores a test runs."""
+    if "each_store" in metafunc.fixturenames:
+        is_lean = metafunc.definition.path.name in LEAN_ON_STORES
+        more = MORE_STORES if is_lean or metafunc.config.getoption("--full") else ()
+        metafunc.parametrize("each_store", [*STORES, *more], indirect=True)
+
+
+@pytest.fixture
 def each_store(request: pytest.FixtureRequest, configure: Callable[[str], Path]) -> str:
     """The test runs once with each store."""
     kind: str = request.param
