@@ -164,6 +164,21 @@ def die_at_commit(number: int, *, before: bool) -> None:
     apsw.connection_hooks.append(watch)
 
 
+def die_at_write(number: int, *, before: bool) -> None:
+    """The same with journals in files: half of the lines are written, or all of them."""
+    from runnable.extensions.run_log_store import file_system_journal
+
+    write_all, writes = file_system_journal.write_all, itertools.count(1)
+
+    def watched(file: int, text: bytes) -> None:
+        is_last = next(writes) == number
+        write_all(file, text[: len(text) // 2] if is_last and before else text)
+        if is_last:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    file_system_journal.write_all = watched
+
+
 async def stream(parameters: dict[str, object], options: Any) -> None:
     """Run from async code, and tell each event."""
     async for event in async_pipeline().execute_stream(parameters, **options):
@@ -174,7 +189,9 @@ def main(kind: str, verb: str, folder: str) -> None:
     """Begin the run or resume it, telling all."""
     tell("alive")
     if "DIE_AT_COMMIT" in os.environ:
-        die_at_commit(int(os.environ["DIE_AT_COMMIT"]), before="DIE_BEFORE" in os.environ)
+        number, before = int(os.environ["DIE_AT_COMMIT"]), "DIE_BEFORE" in os.environ
+        die_at_commit(number, before=before)
+        die_at_write(number, before=before)
     options = {verb: RUN_ID, "configuration_file": str(Path(folder, "runnable-config.yaml"))}
     parameters = initial(folder) if verb == "run_id" else {}
     if kind == "async":

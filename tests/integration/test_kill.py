@@ -17,14 +17,16 @@ import pytest
 from pydantic_core import from_json
 
 from runnable.exceptions import RunFinishedError, RunNotFoundError
+from runnable.extensions.run_log_store.file_system import FileSystemRunLogStore
 from runnable.extensions.run_log_store.sqlite import SQLiteRunLogStore
 from runnable.kinds import CHUNKS
 from runnable.records import Record
 from runnable.runlog import fold
+from runnable.store import BaseRunLogStore
 from tests.integration import killed_pipeline as program
 
 PATHS = [f"step-{number}" for number in range(program.STEPS)]
-CONFIGURATION = "run-log-store:\n  type: sqlite\n  config:\n    path: runs.db\n"
+CONFIGURATION = "run-log-store:\n  type: {}\n  config:\n    path: runs\n"
 ASYNC_LINES = 204
 """What the program prints of an undisturbed run that is streamed; a test holds it to that."""
 SYNC_LINES = 102
@@ -63,13 +65,19 @@ POINTS = [
 ]
 FEW = 6
 """One of so many is enough where the proof is not asked for in full."""
+FEWER = 12
+"""With the store in files."""
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Every point, or a few of each kind."""
     if "point" in metafunc.fixturenames:
-        points = POINTS if metafunc.config.getoption("--full") else POINTS[::FEW]
-        metafunc.parametrize("point", points, ids=str)
+        is_full = metafunc.config.getoption("--full")
+        steps = {"sqlite": 1 if is_full else FEW, "file-system": 1 if is_full else FEWER}
+        given = [(store, point) for store, step in steps.items() for point in POINTS[::step]]
+        metafunc.parametrize(("kind", "point"), given, ids=str)
+    elif "kind" in metafunc.fixturenames:
+        metafunc.parametrize("kind", ["sqlite", "file-system"])
 
 
 @pytest.fixture
@@ -78,9 +86,9 @@ def no_blocking_calls() -> None:
 
 
 @pytest.fixture
-def folder(own_folder: Path) -> Path:
+def folder(own_folder: Path, kind: str) -> Path:
     """A folder with a configuration in it."""
-    (own_folder / "runnable-config.yaml").write_text(CONFIGURATION)
+    (own_folder / "runnable-config.yaml").write_text(CONFIGURATION.format(kind))
     return own_folder
 
 
@@ -88,7 +96,7 @@ def folder(own_folder: Path) -> Path:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The parameters at the end of a run that nothing happened to."""
     folder = tmp_path_factory.mktemp("undisturbed")
-    (folder / "runnable-config.yaml").write_text(CONFIGURATION)
+    (folder / "runnable-config.yaml").write_text(CONFIGURATION.format("sqlite"))
     run = program.sync_pipeline().execute(
         program.initial(folder), configuration_file=str(folder / "runnable-config.yaml")
     )
@@ -141,9 +149,16 @@ def start(point: Point, folder: Path, verb: str = "run_id") -> Told:
     return Told(whole, process.returncode)
 
 
+def store_in(folder: Path) -> BaseRunLogStore:
+    """The store of the configuration there."""
+    is_sqlite = "sqlite" in (folder / "runnable-config.yaml").read_text()
+    kind = SQLiteRunLogStore if is_sqlite else FileSystemRunLogStore
+    return kind(path=folder / "runs")
+
+
 def journal(folder: Path) -> list[Record]:
     """The records of the run, none if it does not exist; with no gap, and no seq twice."""
-    store = SQLiteRunLogStore(path=folder / "runs.db")
+    store = store_in(folder)
     try:
         records = list(store.read(program.RUN_ID))
     except RunNotFoundError:
@@ -185,7 +200,7 @@ def finish(folder: Path, kind: str) -> dict[str, Any]:
         else:
             run = program.sync_pipeline().execute(parameters, **options)
     except RunFinishedError:
-        run = SQLiteRunLogStore(path=folder / "runs.db").get_run_log_by_id(program.RUN_ID)
+        run = store_in(folder).get_run_log_by_id(program.RUN_ID)
     assert run.status == "success"
     found = dict(run.parameters)
     assert found.pop("traces") == str(folder / "traces")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import random
 import threading
 import time
@@ -20,6 +21,7 @@ from runnable.clock import Clock
 from runnable.config import load_services
 from runnable.context import AsyncPipelineContext
 from runnable.exceptions import RunHeldError
+from runnable.extensions.run_log_store.file_system import FileSystemRunLogStore
 from runnable.extensions.run_log_store.sqlite import SQLiteRunLogStore
 from runnable.extensions.run_log_store.sqlite_connection import connect
 from runnable.kinds import CHUNKS, END_STATUS
@@ -38,23 +40,34 @@ def no_blocking_calls() -> None:
     """The proofs drive other processes and wait for them."""
 
 
-def write_configuration(folder: Path, lease: float) -> None:
+Store = SQLiteRunLogStore | FileSystemRunLogStore
+
+
+@pytest.fixture(params=["sqlite", "file-system"])
+def kind(request: pytest.FixtureRequest) -> str:
+    """The proof is made once with each store of one machine."""
+    return str(request.param)
+
+
+def write_configuration(folder: Path, kind: str, lease: float) -> None:
     (folder / "runnable-config.yaml").write_text(
-        "run-log-store:\n  type: sqlite\n  config:\n"
-        f"    path: {folder / 'runs.db'}\n    lease: {lease}\n"
+        f"run-log-store:\n  type: {kind}\n  config:\n"
+        f"    path: {folder / 'runs'}\n    lease: {lease}\n"
     )
 
 
 @pytest.fixture
-def folder(own_folder: Path) -> Path:
+def folder(own_folder: Path, kind: str) -> Path:
     """A folder with a configuration whose leases are short."""
-    write_configuration(own_folder, LEASE)
+    write_configuration(own_folder, kind, LEASE)
     return own_folder
 
 
 @pytest.fixture
-def store(folder: Path) -> SQLiteRunLogStore:
-    return SQLiteRunLogStore(path=folder / "runs.db", lease=LEASE)
+def store(folder: Path, kind: str) -> Store:
+    if kind == "sqlite":
+        return SQLiteRunLogStore(path=folder / "runs", lease=LEASE)
+    return FileSystemRunLogStore(path=folder / "runs", lease=LEASE)
 
 
 def wait_until(is_so: Callable[[], bool]) -> None:
@@ -65,7 +78,7 @@ def wait_until(is_so: Callable[[], bool]) -> None:
         time.sleep(0.005)
 
 
-def is_live(store: SQLiteRunLogStore, run_id: str) -> bool:
+def is_live(store: Store, run_id: str) -> bool:
     return store.lease(run_id, Owner.current(), "look").live
 
 
@@ -80,7 +93,7 @@ def resume(process: Process, run_id: str, **order: Any) -> None:
     process.say(options={"resume": run_id}, **{"pipeline": "streamed", "parameters": None, **order})
 
 
-def lives(store: SQLiteRunLogStore, run_id: str) -> list[list[Record]]:
+def lives(store: Store, run_id: str) -> list[list[Record]]:
     """The records of a run, those of each owner for themselves."""
     found: list[list[Record]] = []
     following = 1
@@ -103,7 +116,7 @@ def writers(records: list[Record]) -> set[int]:
 # A live owner, and a dead one
 
 
-def test_one_thread_keeps_all_leases_of_a_process(folder: Path, store: SQLiteRunLogStore) -> None:
+def test_one_thread_keeps_all_leases_of_a_process(folder: Path, store: Store) -> None:
     """Fifty runs, three times as long as a lease lives."""
 
     async def wait() -> None:
@@ -132,9 +145,9 @@ def test_one_thread_keeps_all_leases_of_a_process(folder: Path, store: SQLiteRun
 
 
 def test_a_dead_owner_on_the_same_host_is_followed_within_a_second(
-    own_folder: Path, full: bool
+    own_folder: Path, kind: str, full: bool
 ) -> None:
-    write_configuration(own_folder, lease=30)
+    write_configuration(own_folder, kind, lease=30)
     took: list[float] = []
     for number in range(20 if full else 3):
         with processes(2, program, own_folder) as (owner, heir):
@@ -158,28 +171,46 @@ def test_a_dead_owner_on_the_same_host_is_followed_within_a_second(
 # One that is paused past its lease
 
 
-def stop_outside_a_commit(process: Process, path: Path) -> None:
-    """Stop a process; not while it holds the database, which nobody could use then."""
-    connection = connect(str(path))
+def stop_outside_a_commit(process: Process, store: Store, run_id: str) -> None:
+    """Stop a process; not while it holds what others lock, which nobody could use then."""
+    is_free = partial(_is_free, store.path)
+    if isinstance(store, FileSystemRunLogStore):
+        is_free = partial(_is_unlocked, store.path / run_id / "journal.jsonl")
     while True:
         process.stop()
-        try:
-            connection.execute("BEGIN IMMEDIATE; ROLLBACK")
-        except apsw.BusyError:
-            process.go_on()
-        else:
-            connection.close()
+        if is_free():
             return
+        process.go_on()
 
 
-def depose(folder: Path, store: SQLiteRunLogStore, run_id: str, draw: random.Random) -> float:
+def _is_free(path: Path) -> bool:
+    connection = connect(str(path))
+    try:
+        connection.execute("BEGIN IMMEDIATE; ROLLBACK")
+    except apsw.BusyError:
+        return False
+    finally:
+        connection.close()
+    return True
+
+
+def _is_unlocked(path: Path) -> bool:
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
+
+
+def depose(folder: Path, store: Store, run_id: str, draw: random.Random) -> float:
     """Stop an owner in its stream, take its run over, and let it go on; seconds to its end."""
     with processes(2, program, folder) as (owner, heir):
         start(owner, run_id, parameters={**PARAMETERS, "chunks": 400})
         owner.hear("body", "speak")
         seq = draw.randrange(10, 200)
         wait_until(lambda: store.lease(run_id, Owner.current(), "look").seq > seq)
-        stop_outside_a_commit(owner, store.path)
+        stop_outside_a_commit(owner, store, run_id)
         stopped, before = time.monotonic(), list(store.read(run_id))
         wait_until(lambda: not is_live(store, run_id))
         # In every other round the heir is in the midst of its life when the owner goes on.
@@ -206,7 +237,7 @@ def depose(folder: Path, store: SQLiteRunLogStore, run_id: str, draw: random.Ran
 
 
 def test_an_owner_that_is_paused_past_its_lease_appends_nothing_when_it_goes_on(
-    folder: Path, store: SQLiteRunLogStore, full: bool
+    folder: Path, store: Store, full: bool
 ) -> None:
     draw = random.Random(1)
     took = [depose(folder, store, f"run-{n}", draw) for n in range(20 if full else 2)]
@@ -255,9 +286,7 @@ def check_lives(found: list[list[Record]], pids: set[int]) -> None:
         assert records[-1].kind == "pipeline_error"
 
 
-def test_of_two_that_race_for_a_run_one_has_it(
-    folder: Path, store: SQLiteRunLogStore, full: bool
-) -> None:
+def test_of_two_that_race_for_a_run_one_has_it(folder: Path, store: Store, full: bool) -> None:
     rounds, per_run = (1_000, 50) if full else (60, 20)
     draw, owners, raced = random.Random(2), 0, 0
     with processes(2, program, folder) as (one, other):
@@ -279,7 +308,7 @@ def test_of_two_that_race_for_a_run_one_has_it(
 
 @pytest.mark.parametrize("pipeline", ["blocked loop", "blocked thread"])
 def test_a_body_that_blocks_for_three_leases_keeps_its_run(
-    folder: Path, store: SQLiteRunLogStore, pipeline: str
+    folder: Path, store: Store, pipeline: str
 ) -> None:
     with processes(2, program, folder) as (owner, rival):
         start(owner, "run", pipeline=pipeline, parameters={"seconds": 3 * LEASE})
@@ -306,7 +335,7 @@ def test_a_body_that_blocks_for_three_leases_keeps_its_run(
 
 @pytest.mark.parametrize(("hours", "heirs"), [(1, -1), (-1, 1)])
 def test_a_wall_clock_that_is_moved_by_an_hour_gives_no_run_away(
-    folder: Path, store: SQLiteRunLogStore, hours: int, heirs: int
+    folder: Path, store: Store, hours: int, heirs: int
 ) -> None:
     """The owner's is moved while it runs; the rival's differs from it all the time."""
     parameters = {"hours": hours, "seconds": 3 * LEASE}
@@ -336,12 +365,12 @@ def test_a_wall_clock_that_is_moved_by_an_hour_gives_no_run_away(
 
 @pytest.mark.parametrize("hours", [1, -1])
 def test_a_wall_clock_that_is_moved_by_an_hour_lets_a_lease_expire_when_it_is_due(
-    folder: Path, store: SQLiteRunLogStore, hours: int
+    folder: Path, store: Store, hours: int
 ) -> None:
     with processes(2, program, folder) as (owner, heir):
         start(owner, "run", pipeline="moved clock", parameters={"hours": hours, "seconds": 0.2})
         owner.hear("body", "moved")
-        stop_outside_a_commit(owner, store.path)
+        stop_outside_a_commit(owner, store, "run")
         stopped = time.monotonic()
         wait_until(lambda: not is_live(store, "run"))
         assert time.monotonic() - stopped < LEASE + 0.25
@@ -365,7 +394,7 @@ class Jumping(Clock):
         return super().now() + moved * program.HOUR * 1_000_000
 
 
-def told(folder: Path, run_id: str, clock: Clock) -> list[dict[str, Any]]:
+def told(folder: Path, store: Store, run_id: str, clock: Clock) -> list[dict[str, Any]]:
     """The events of a run, without their times, which are the wall clock's."""
     given = {"chunks": 60, "pause": 0.0, "fail": False}
     services = partial(
@@ -375,7 +404,7 @@ def told(folder: Path, run_id: str, clock: Clock) -> list[dict[str, Any]]:
     context = AsyncPipelineContext(program.streamed().return_dag(), services, opening, clock=clock)
     asyncio.run(context.execute())
     events: list[dict[str, Any]] = []
-    for record in SQLiteRunLogStore(path=folder / "runs.db").read(run_id):
+    for record in store.read(run_id):
         for _, _, event in record.wire():
             fields = from_json(event)
             assert 0 <= fields.pop("duration", 0) < 60
@@ -386,6 +415,7 @@ def told(folder: Path, run_id: str, clock: Clock) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("hours", [1, -1])
 def test_a_wall_clock_that_is_moved_by_an_hour_changes_nothing_but_the_times(
-    folder: Path, hours: int
+    folder: Path, store: Store, hours: int
 ) -> None:
-    assert told(folder, "moved", Jumping(hours)) == told(folder, "still", Clock())
+    moved, still = Jumping(hours), Clock()
+    assert told(folder, store, "moved", moved) == told(folder, store, "still", still)
