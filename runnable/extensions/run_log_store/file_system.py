@@ -162,8 +162,7 @@ class FileSystemRunLogStore(BaseRunLogStore):
     ) -> Iterator[Record]:
         """The records that are there now, in order, a page at a time; see the base class."""
         folder = self.root.folder(run_id)
-        seen, run = self._see(run_id), self._read_run(run_id)
-        reading.check_reach(run, seen.journal, seen.chunks)
+        _, seen = self._see(run_id)
         return reading.records(self.root, folder, run_id, after, kinds, seen)
 
     def list_runs(
@@ -191,8 +190,7 @@ class FileSystemRunLogStore(BaseRunLogStore):
     ) -> Lease:
         """Take, renew, release or look at the lease, or ask to cancel; see the base class."""
         if verb == "look":
-            seen, run = self._see(run_id), self._read_run(run_id)
-            reading.check_reach(run, seen.journal, seen.chunks)
+            run, seen = self._see(run_id)
             run.ended = END_STATUS.get(seen.journal.kind, "")
             return run.lease(seen.last)
 
@@ -326,13 +324,17 @@ class FileSystemRunLogStore(BaseRunLogStore):
         except Exception as error:  # nothing depends on it, and the journal has all of it
             logger.warning("The %s of run %s was not written: %s", LOG, run_id, error)
 
-    def _see(self, run_id: str) -> reading.View:
+    def _see(self, run_id: str) -> tuple[Run, reading.View]:
+        """What is kept of a run, and how far its journal reaches: at least as far as that says."""
         try:
-            return reading.view(self.root.folder(run_id), run_id)
+            run = self._read_run(run_id)
+            seen = reading.view(self.root.folder(run_id), run_id)
         except FileNotFoundError as error:
             raise self._missing(run_id, error) from None
         except OSError as error:
             raise self.root.failure(error) from error
+        reading.check_reach(run, seen.journal, seen.chunks)
+        return run, seen
 
     def _read_run(self, run_id: str) -> Run:
         try:

@@ -53,7 +53,7 @@ class Root:
         self.where = path
         if path.parent.name == defaults.STORE_FOLDER:
             places.prepare_folder(path, _UNSAFE)
-        self.path = str(places.prepare_folder(path / LOCK, _UNSAFE).parent)
+        self.path = str(places.prepare_folder(path / LOCK, _UNSAFE, path).parent)
         found = os.stat(self.path)
         self._inode = found.st_ino, found.st_dev
         self.key = (self.path, *self._inode)

@@ -26,7 +26,7 @@ NO_MORE: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 MOUNTS: Final = Path("/proc/self/mounts")
 
 
-def prepare_folder(path: Path, unsafe: str) -> Path:
+def prepare_folder(path: Path, unsafe: str, store: Path | None = None) -> Path:
     """Make the folder of a file, or check that it can be trusted.
 
     A folder that is made here is closed to other users and ignored by git, and so is one that has
@@ -35,6 +35,7 @@ def prepare_folder(path: Path, unsafe: str) -> Path:
     Args:
         path: The file, absolute.
         unsafe: What is not safe on a network file system, for the error.
+        store: What the error calls the store, if it is not the file.
 
     Returns:
         The path of the file with no symbolic link in its folder.
@@ -43,23 +44,23 @@ def prepare_folder(path: Path, unsafe: str) -> Path:
         StoreError: If the folder is a symbolic link, is no folder, belongs to another user, may be
             written by all users, cannot be made, or lies on a network file system.
     """
-    folder = path.parent
+    folder, named = path.parent, store or path
     if not _can_exist(path):
         raise StoreError(
-            repr(str(path)),
+            repr(str(named)),
             "it has a null character or half of a character in its name, so it cannot exist",
             "Set another path for the run-log store.",
         )
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         is_ours = make_folder(folder) or folder.name == defaults.STORE_FOLDER
-        _check_folder(path, folder, is_ours=is_ours)
+        _check_folder(named, folder, is_ours=is_ours)
         if is_ours:
             ignore(folder)
         real = Path(os.path.realpath(folder)) / path.name
     except OSError as error:
-        raise failure(path, f"its folder {folder} cannot be used", error) from error
-    _check_file_system(real, unsafe)
+        raise failure(named, f"its folder {folder} cannot be used", error) from error
+    _check_file_system(real, unsafe, named)
     return real
 
 
@@ -175,12 +176,12 @@ def check_owner(path: Path, what: str, found: os.stat_result) -> None:
         )
 
 
-def _check_file_system(path: Path, unsafe: str) -> None:
+def _check_file_system(path: Path, unsafe: str, named: Path) -> None:
     folder = path.parent
     kind = _kind_of(folder, folder.stat().st_dev, MOUNTS)
     if kind in NETWORK_FILE_SYSTEMS:
         raise StoreError(
-            str(path),
+            str(named),
             f"it lies on a network file system ({kind}), where {unsafe} not safe",
             "Set a path on a local disk for the run-log store.",
         )
