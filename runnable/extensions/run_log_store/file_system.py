@@ -46,7 +46,7 @@ from runnable.extensions.run_log_store.file_system_root import (
     write_file,
 )
 from runnable.extensions.run_log_store.file_system_run import encode, read_run
-from runnable.extensions.run_log_store.kept_runs import Run
+from runnable.kept_runs import Run
 from runnable.kinds import CONTROL_KINDS, END_STATUS
 from runnable.records import Record
 from runnable.store import Append, BaseRunLogStore, Lease, Owner, RunRecord, RunSummary, Verb
@@ -198,16 +198,9 @@ class FileSystemRunLogStore(BaseRunLogStore):
             if verb == "take":
                 return files.take(owner, epoch, first, self.lease_seconds)
             run = files.run()
-            if verb == "renew":
-                if run.epoch != epoch:
-                    raise LeaseLostError(run_id, epoch)
-                run.renew(self.lease_seconds)
-            elif verb == "release" and run.epoch == epoch:
-                run.held = 0
-            elif verb == "cancel":
-                run.cancel = reason
+            lease = run.change(owner, verb, self.lease_seconds, epoch=epoch, reason=reason)
             files.keep(run)
-            return run.lease(run.seq)
+            return lease
 
         lease = self._acquired(run_id, change)
         if verb == "release" and not lease.live:

@@ -8,7 +8,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from runnable.exceptions import LeaseLostError, RunHeldError, StoreError
+from runnable.exceptions import LeaseLostError, StoreError
 from runnable.extensions.run_log_store import file_system_reading as reading
 from runnable.extensions.run_log_store.file_system_lines import End, end_of
 from runnable.extensions.run_log_store.file_system_root import (
@@ -23,7 +23,7 @@ from runnable.extensions.run_log_store.file_system_root import (
     write_all,
 )
 from runnable.extensions.run_log_store.file_system_run import read_run, write_run
-from runnable.extensions.run_log_store.kept_runs import Run
+from runnable.kept_runs import Run
 from runnable.kinds import CHUNKS as CHUNKS_KIND
 from runnable.kinds import END_STATUS
 from runnable.records import Record
@@ -141,19 +141,16 @@ class OpenRun:
             RunHeldError: If somebody holds it, or took it in between.
         """
         run = self.run()
-        last = self.end.last
-        if run.is_live() or first is None or (epoch, first.seq) != (run.epoch + 1, last + 1):
-            raise RunHeldError(self.run_id, str(run.holder()))
+        lease = run.change(owner, "take", lease_seconds, epoch=epoch, first=first)
         with suppress(FileNotFoundError):
             os.unlink(f"{self.folder}/{LOG}")
-        self._write([first], last)
+        self._write([first] if first else [], self.end.last)
         # An epoch that was lost with the power would be given again, and with it the ids that
         # clients were told: they would miss what has their number now.
         os.fsync(self._journal)
-        run.take(owner, epoch, first.last, lease_seconds)
         write_run(self.folder, run, sync=True)
         self._epoch = epoch
-        return run.lease(first.last)
+        return lease
 
     def run(self) -> Run:
         """What is kept of it beside its journal, with what the journal knows better."""

@@ -12,7 +12,7 @@ from runnable.exceptions import RunnableError, RunNotFoundError
 from runnable.extensions.run_log_store.file_system_lines import end_of
 from runnable.extensions.run_log_store.file_system_root import JOURNAL, Root, open_file
 from runnable.extensions.run_log_store.file_system_run import read_run
-from runnable.extensions.run_log_store.kept_runs import Run
+from runnable.kept_runs import Run
 from runnable.kinds import END_STATUS
 from runnable.store import RunSummary
 

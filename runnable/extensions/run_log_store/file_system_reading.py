@@ -15,7 +15,7 @@ from runnable.extensions.run_log_store.file_system_root import (
     Root,
     open_file,
 )
-from runnable.extensions.run_log_store.kept_runs import Run
+from runnable.kept_runs import Run
 from runnable.kinds import CHUNKS as CHUNKS_KIND
 from runnable.kinds import CONTROL_KINDS
 from runnable.records import Record

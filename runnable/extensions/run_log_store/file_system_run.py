@@ -8,7 +8,7 @@ from pydantic_core import from_json, to_json
 
 from runnable.exceptions import JournalCorruptError
 from runnable.extensions.run_log_store.file_system_root import RUN, read_file, replace
-from runnable.extensions.run_log_store.kept_runs import COLUMNS, Run
+from runnable.kept_runs import COLUMNS, Run
 
 _CHECKSUM = "crc"
 

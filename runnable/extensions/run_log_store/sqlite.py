@@ -160,27 +160,14 @@ class SQLiteRunLogStore(BaseRunLogStore):
             last = sqlite_journal.last_seq(connection, run_id, key, run)
             if verb == "look":
                 return run.lease(last)
-            if verb == "take":
-                if (
-                    run.is_live()
-                    or first is None
-                    or (epoch, first.seq) != (run.epoch + 1, last + 1)
-                ):
-                    raise RunHeldError(run_id, str(run.holder()))
-                sqlite_journal.append_first(connection, key, first)
-                last = first.last
-                run.take(owner, epoch, last, self.lease_seconds)
-            elif verb == "renew":
-                if run.epoch != epoch:
-                    raise LeaseLostError(run_id, epoch)
-                run.renew(self.lease_seconds)
-            elif verb == "release" and run.epoch == epoch:
-                run.held = 0
-            elif verb == "cancel":
-                run.cancel = reason
             run.seq = last
+            lease = run.change(
+                owner, verb, self.lease_seconds, epoch=epoch, first=first, reason=reason
+            )
+            if first is not None and verb == "take":
+                sqlite_journal.append_first(connection, key, first)
             sqlite_runs.update(connection, key, run)
-            return run.lease(last)
+            return lease
 
         if verb == "look":
             with self.database.reading() as connection:

@@ -11,8 +11,8 @@ import apsw
 
 from runnable import defaults
 from runnable.exceptions import JournalCorruptError
-from runnable.extensions.run_log_store.kept_runs import COLUMNS, Run
 from runnable.extensions.run_log_store.sqlite_connection import Connection
+from runnable.kept_runs import COLUMNS, Run
 
 logger = logging.getLogger(defaults.LOGGER_NAME)
 
