@@ -302,8 +302,9 @@ def test_a_section_of_the_wrong_form_is_refused_with_its_line(
 def test_an_unknown_plug_in_is_named_with_its_line_and_the_known_ones(load: Load) -> None:
     with pytest.raises(PluginError) as caught:
         load("run-log-store:\n  type: sqlit")
+    known = "sqlite, buffered, file-system"
     assert str(caught.value).endswith(
-        "conf.yaml:2, run_log_store 'sqlit': is not known (there are: sqlite, buffered)."
+        f"conf.yaml:2, run_log_store 'sqlit': is not known (there are: {known})."
     )
 
 
