@@ -28,9 +28,10 @@ if TYPE_CHECKING:
     from runnable.extensions.run_log_store.postgres import PostgresRunLogStore
 
 STORES = ("buffered", "sqlite")
-SHARED_STORES = ("sqlite",)
-"""Those that several processes may use at once."""
 MORE_STORES = ("file-system",)
+HINTING_STORES = ("sqlite", "postgres")
+SHARED_STORES = (*HINTING_STORES, "file-system")
+"""Those that several processes may use at once."""
 LEAN_ON_STORES = frozenset(
     {"test_attaching.py", "test_caching.py", "test_concurrent_runs.py", "test_following.py"}
     | {"test_journal.py", "test_opening.py", "test_pickles.py", "test_runs.py", "test_threads.py"}
@@ -132,12 +133,27 @@ def each_store(request: pytest.FixtureRequest, configure: Callable[[str], Path])
     return kind
 
 
+def shared(request: pytest.FixtureRequest, configure: Callable[[str], Path]) -> str:
+    """Configure the store that the fixture's parameter names; its section."""
+    kind: str = request.param
+    section = f"run-log-store:\n  type: {kind}\n"
+    if kind == "postgres":
+        store: PostgresRunLogStore = request.getfixturevalue("postgres_store")
+        section += f"  url: {store.url.get_secret_value()}\n  schema: {store.schema_name}\n"
+    configure(section)
+    return section
+
+
 @pytest.fixture(params=SHARED_STORES)
 def shared_store(request: pytest.FixtureRequest, configure: Callable[[str], Path]) -> str:
-    """The test runs once with each store that several processes may share."""
-    kind: str = request.param
-    configure(f"run-log-store:\n  type: {kind}\n")
-    return kind
+    """The test runs once with each store that several processes may share; its section."""
+    return shared(request, configure)
+
+
+@pytest.fixture(params=HINTING_STORES)
+def hinting_store(request: pytest.FixtureRequest, configure: Callable[[str], Path]) -> str:
+    """The same with those of them that tell at once when something is appended."""
+    return shared(request, configure)
 
 
 @pytest.fixture

@@ -42,9 +42,9 @@ def no_wait_is_left() -> Iterator[None]:
 
 
 @pytest.fixture
-def owner(own_folder: Path, shared_store: str) -> Iterator[SpeakingOwner]:
+def owner(own_folder: Path, hinting_store: str) -> Iterator[SpeakingOwner]:
     """The owner of a live run, in a process of its own, with a lease of 30 seconds."""
-    with speaking_owner(own_folder, f"spoken-{shared_store}") as started:
+    with speaking_owner(own_folder, "spoken") as started:
         yield started
 
 

@@ -75,7 +75,7 @@ async def test_a_run_without_a_live_owner_cannot_be_asked(
 async def test_a_run_of_another_process_is_cancelled_long_before_its_next_renewal(
     own_folder: Path, shared_store: str, configure: Callable[[str], Path]
 ):
-    configure(f"run-log-store:\n  type: {shared_store}\n  lease: 3600\n")
+    configure(f"{shared_store}  lease: 3600\n")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
 
     def start() -> subprocess.Popen[str]:
