@@ -81,7 +81,13 @@ def write_text(text: str) -> None:
 
 def write_table(table: Table) -> None:
     """Write a table on stdout, in colours where it is a terminal and `NO_COLOR` is not set."""
-    console().print(table)
+    out = console()
+    if sys.stdout.isatty():
+        out.print(table)
+        return
+    with out.capture() as drawn:
+        out.print(table)
+    write_text("\n".join(line.rstrip() for line in drawn.get().splitlines()))
 
 
 def tell(text: str) -> None:

@@ -42,8 +42,8 @@ def marks_of(span: float, marks: int) -> list[tuple[float, str]]:
     """The marks of an axis: seconds from its beginning, and what is written there.
 
     Example:
-        >>> marks_of(0.23, 6)
-        [(0.0, '0'), (0.05, '50 ms'), (0.1, '100 ms'), (0.15, '150 ms'), (0.2, '200 ms')]
+        >>> marks_of(100, 5)
+        [(0, '0'), (30, '30 s'), (60, '1:00 min'), (90, '1:30 min')]
     """
     step = step_of(span, marks)
     count = int(span / step * (1 + 1e-9)) + 1

@@ -78,7 +78,7 @@ def test_two_runs_are_compared(runs: list[str]) -> None:
         "  at-0.75: 0.75",
         "  at-1.5: 1.5",
     ]
-    assert lines[-1] == "0 of 1 steps are the same, times left aside."
+    assert lines[-1] == "The same in both, times left aside: 0 of 1 steps."
     for aspect in ("inputs", "metrics"):
         assert any(line.startswith(aspect) for line in lines)
 
@@ -94,7 +94,7 @@ def test_two_runs_are_compared(runs: list[str]) -> None:
 
 def test_a_run_does_not_differ_from_itself(runs: list[str]) -> None:
     said = call("runs", "compare", runs[0], runs[0])
-    assert said == ("at-0.75 and at-0.75 do not differ (1 steps).\n", "", 0)
+    assert said == ("at-0.75 and at-0.75 do not differ.\n", "", 0)
 
 
 def test_an_export_holds_all_values_and_all_events(runs: list[str], own_folder: Path) -> None:

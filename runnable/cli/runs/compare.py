@@ -61,7 +61,7 @@ def _write(found: Comparison) -> None:
 
     leading = found.leading
     if leading is None:
-        write_text(f"{found.first} and {found.second} do not differ ({found.steps:,} steps).")
+        write_text(f"{found.first} and {found.second} do not differ.")
         return
     where = f"in {leading.path}" if leading.path else "in the run itself"
     write_text(f"First difference: {leading.aspect} {where}".rstrip())
@@ -74,7 +74,7 @@ def _write(found: Comparison) -> None:
         sides = _side(one, "first", 40), _side(one, "second", 40)
         add_row(table, (aspect, one.path or "(the run)", one.place, *sides, more))
     write_table(table)
-    write_text(f"\n{found.same:,} of {found.steps:,} steps are the same, times left aside.")
+    write_text(f"\nThe same in both, times left aside: {found.same:,} of {found.steps:,} steps.")
 
 
 def _side(one: Divergence, which: str, limit: int = 200) -> str:

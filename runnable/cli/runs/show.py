@@ -86,12 +86,16 @@ def _write_steps(log: RunLog, *, show_all: bool) -> None:
     from runnable.run_tree import MAX_ROWS, Rest, run_tree, shown_rows
 
     tree = run_tree(log, datetime.now(UTC))
-    table = new_table("step", "status", "attempts", "took", "outputs", "error")
+    columns = ("step", "status", "attempts", "took", "outputs", "error")
+    rows: list[tuple[str, ...]] = []
     for row in shown_rows(tree, None if show_all else MAX_ROWS):
-        if isinstance(row, Rest):
-            add_row(table, (f"{'  ' * row.depth}{row.text}", "", "", "", "", ""))
-        else:
-            add_row(table, _cells(row))
+        is_rest = isinstance(row, Rest)
+        rows.append((f"{'  ' * row.depth}{row.text}", *[""] * 5) if is_rest else _cells(row))
+    # A column that says nothing is left out.
+    kept = [at for at in range(len(columns)) if at < 4 or any(row[at] for row in rows)]
+    table = new_table(*(columns[at] for at in kept))
+    for cells in rows:
+        add_row(table, [cells[at] for at in kept])
     write_table(table)
 
 
