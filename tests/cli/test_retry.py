@@ -46,7 +46,8 @@ SHOP = """
 
     pipeline = Pipeline(steps=[
         PythonTask(function=count, name="count", returns=["x"]),
-        PythonTask(function=sell, name="sell", returns=["y"]),
+        # With a timeout it runs on a thread, where it may look at files.
+        PythonTask(function=sell, name="sell", returns=["y"], timeout=60),
     ])
 
     if __name__ == "__main__":
