@@ -122,8 +122,10 @@ WRONG: list[tuple[str, int, str, str]] = [
     ("a: {type: task, command_type: shell, command: ' '}", 1, "a", "is empty"),
     ("a: {type: task, command_type: notebook, command: n.py}", 1, "a", "ends in '.ipynb'"),
     (
-        "a:\n  type: task\n  command_type: notebook\n  command: n.ipynb\n"
-        "  notebook_args: {kernel: x}",
+        (
+            "a:\n  type: task\n  command_type: notebook\n  command: n.ipynb\n"
+            "  notebook_args: {kernel: x}"
+        ),
         5,
         "a",
         "no key 'kernel' in notebook_args (there are: kernel_name",
