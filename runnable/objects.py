@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 FAILURES: Final = (BaseError, OSError, NotImplementedError)
 """What a request raises that an object store, or the way to it, has refused."""
 _REFUSALS: Final = (PermissionDeniedError, UnauthenticatedError, PermissionError)
+_USER: Final = re.compile(r"//[^/\s@]*@")
+"""Whose requests they are, where an address says so: it may hold a password."""
 _LONGEST_WAIT: Final = timedelta(seconds=2)
 
 
@@ -124,7 +127,7 @@ def trouble(error: BaseException, service: str, endpoint: str = "") -> Trouble:
         >>> trouble(FileNotFoundError("… NoSuchBucket …"), "catalog").reason
         'has no such bucket'
     """
-    told = message_of(error)
+    told, endpoint = _USER.sub("//…@", message_of(error)), _USER.sub("//…@", endpoint)
     if isinstance(error, ForkedError):
         return Trouble(
             "cannot be used here, in a process that was forked from one that uses it",

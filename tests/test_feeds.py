@@ -171,6 +171,7 @@ async def test_a_follower_behind_a_run_that_stands_still_gets_all_there_is(
     assert heard == said
 
 
+@pytest.mark.parametrize("hinting_store", ["sqlite"], indirect=True)
 async def test_a_store_that_gives_no_hints_is_followed_too(owner: SpeakingOwner):
     class Plain(SQLiteRunLogStore):
         """As a third party writes it, with the eight methods alone."""

@@ -21,6 +21,9 @@ def execute_task(
     descriptor: Annotated[
         int, typer.Option("--descriptor", help="Where records go; 1 is stdout.", metavar="N", min=1)
     ] = 1,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Changes nothing: records are JSON in any case.")
+    ] = False,
     config: Configuration = "",
 ) -> None:
     """Run one attempt of one task as a document says, and write its records, a line each.
@@ -33,6 +36,7 @@ def execute_task(
     import sys
 
     from runnable.cli.exit_status import FAILED
+    from runnable.cli.target import look_in_current_folder
     from runnable.config import load_services
     from runnable.exceptions import InputError, TaskDocumentError
     from runnable.task_document import TaskDocument
@@ -50,6 +54,7 @@ def execute_task(
         sys.stdout.flush()
         os.dup2(2, 1)
     read = TaskDocument.read(text)
+    look_in_current_folder()
     services = load_services(config, interactive_default="async-local")
     if not Worker(read, services, records, sys.stdin.buffer).execute():
         raise typer.Exit(FAILED)

@@ -54,8 +54,12 @@ def load(text: str) -> Target:
 
 def look_in_current_folder() -> None:
     """Find modules in the current folder, as `python -m` does; processes of steps do it, too."""
-    folder = os.getcwd()
-    if not sys.flags.safe_path and not {"", folder}.intersection(sys.path):
+    if "" not in sys.path:
+        _look_in(os.getcwd())
+
+
+def _look_in(folder: str) -> None:
+    if not sys.flags.safe_path and folder not in sys.path:
         sys.path.insert(0, folder)
 
 
@@ -66,6 +70,7 @@ def _from_yaml(path: str) -> Executable:
     if not os.path.isfile(path):
         there = "is a folder" if os.path.isdir(path) else "is not there"
         raise TargetError(path, f"{there}, where a YAML file is expected", _ADVICE)
+    _look_in(os.path.dirname(os.path.abspath(path)))  # as Python does for a script
     with _told(path, "gives no pipeline"):
         return Pipeline.from_yaml(path)
 

@@ -135,6 +135,15 @@ def test_a_yaml_file_finds_its_functions_in_the_current_folder(own_folder: Path)
     assert found.origin == Origin("yaml", "inner/orders.YML")
 
 
+def test_a_yaml_file_finds_its_functions_beside_itself(own_folder: Path) -> None:
+    (own_folder / "inner").mkdir()
+    module(own_folder / "inner", SHOP)
+    (own_folder / "inner" / "orders.yaml").write_text(PIPELINE)
+
+    assert load("inner/orders.yaml").executable.check().ok
+    assert sys.path[:2] == [str(own_folder / "inner"), str(own_folder)]
+
+
 def test_a_yaml_file_that_makes_no_pipeline_is_one_sentence_with_its_line(own_folder: Path) -> None:
     module(own_folder, SHOP)
     (own_folder / "orders.yaml").write_text(PIPELINE.replace("returns", "retuns"))
