@@ -8,7 +8,7 @@ import re
 import sys
 import threading
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -50,7 +50,7 @@ class CodeIdentity:
 
     def fields(self) -> dict[str, Any]:
         """What a record holds of it."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 class Gathering:
