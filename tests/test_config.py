@@ -722,7 +722,7 @@ def test_a_section_without_a_type_is_whole_when_a_variable_gives_it(load: Load) 
             "sqlit",
             (
                 "Configuration RUNNABLE_RUN_LOG_STORE_TYPE, run_log_store 'sqlit': is not known "
-                "(there are: sqlite, buffered)."
+                "(there are: sqlite, buffered, file-system, object-store, postgres)."
             ),
         ),
         (

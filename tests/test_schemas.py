@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from runnable import AsyncPipeline, Pipeline
 from runnable.cli.app import app
-from runnable.config import load_services
+from runnable.config import DEFAULT_TYPES, load_services
 from runnable.documents import parse_yaml, read_mapping
 from runnable.exceptions import PipelineFileError, RunnableError
 from runnable.schemas import FOLDER, Kind, schema_text
@@ -245,10 +245,18 @@ def test_a_configuration_is_accepted_or_refused_by_both(
     file = own_folder / "configuration.yaml"
     file.write_text(text)
     if is_right:
-        load_services(str(file), interactive_default="local")
+        _load_all(file)
     else:
         with pytest.raises(RunnableError):
-            load_services(str(file), interactive_default="local")
+            _load_all(file)
+
+
+def _load_all(file: Path) -> None:
+    """Look every service up, as runs do that need them all."""
+    services = load_services(str(file), interactive_default="local")
+    for name in DEFAULT_TYPES:
+        getattr(services, name.replace("-", "_"))
+    _ = services.pipeline_executor
 
 
 def test_a_type_of_another_package_may_have_any_keys() -> None:

@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+UNCUT: Final = 10_000
+"""Columns of what is no terminal."""
 Json = Annotated[bool, typer.Option("--json", help="Write JSON for programs, not for people.")]
 """The option that each command has."""
 Configuration = Annotated[
@@ -80,11 +82,15 @@ def write_text(text: str) -> None:
 
 
 def write_table(table: Table) -> None:
-    """Write a table on stdout, in colours where it is a terminal and `NO_COLOR` is not set."""
+    """Write a table on stdout, in colours where it is a terminal and `NO_COLOR` is not set.
+
+    Off a terminal nothing of it is cut, however wide `COLUMNS` says that one is.
+    """
     out = console()
     if sys.stdout.isatty():
         out.print(table)
         return
+    out.width = UNCUT
     with out.capture() as drawn:
         out.print(table)
     write_text("\n".join(line.rstrip() for line in drawn.get().splitlines()))
@@ -117,4 +123,4 @@ def console() -> Console:
 
     is_terminal = sys.stdout.isatty()
     columns = int(os.environ.get("COLUMNS") or 0) or None
-    return Console(width=columns if is_terminal or columns else 10_000, soft_wrap=not is_terminal)
+    return Console(width=columns if is_terminal or columns else UNCUT, soft_wrap=not is_terminal)

@@ -111,7 +111,7 @@ def test_the_installed_command_is_the_same_as_the_module(own_folder: Path) -> No
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [
-        (["ex"], {"execute"}),
+        (["ex"], {"execute", "execute-task"}),
         (["execute", "--s"], {"--set", "--stream"}),
         (["runs", "sh"], {"show"}),
         (["graph", "a:b", "--format", "m"], {"mermaid"}),

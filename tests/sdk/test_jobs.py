@@ -547,7 +547,7 @@ async def test_the_configured_job_executor_places_jobs_and_no_steps(
 def test_an_executor_of_jobs_is_none_of_pipelines(configure: Callable[[str], Path]):
     configure("pipeline-executor: {type: wrong}")
     with pytest.raises(PluginError, match="is not a BasePipelineExecutor"):
-        PythonJob(function=double).execute({"x": 1})
+        Pipeline(steps=[PythonTask(function=double, name="double")]).execute({"x": 1})
     configure("job-executor: {type: async-local}")
     with pytest.raises(PluginError, match="'async-local': is not known"):
         PythonJob(function=double).execute({"x": 1})

@@ -182,7 +182,7 @@ class SQLiteRunLogStore(BaseRunLogStore):
 
     def wait(self, seconds: float, since: int | None = None) -> int:
         """Return when anybody has committed, or after that time; see the base class."""
-        return self.database.commits.wait(seconds, since)
+        return self.database.wait(seconds, since)
 
     def wishes(self, run_ids: Collection[str]) -> Mapping[str, str]:
         """Which of these runs somebody asked to cancel; see the base class."""

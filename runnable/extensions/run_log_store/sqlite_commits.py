@@ -11,6 +11,8 @@ from typing import Final
 from runnable.changes import CHANGES
 from runnable.extensions.run_log_store.sqlite_connection import Connection
 
+Version = Callable[[], tuple[Connection, int]]
+
 SETTLE_SECONDS: Final = 0.5
 """A commit is written to the log before readers see it, later by an fsync if it is to outlive a
 loss of power; so long after a write it is looked for, less and less often."""
@@ -24,18 +26,22 @@ class Commits:
 
     Args:
         path: The file of the database.
-        version: A connection that commits nothing, and its `PRAGMA data_version`.
     """
 
-    def __init__(self, path: Path, version: Callable[[], tuple[Connection, int]]) -> None:
+    def __init__(self, path: Path) -> None:
         self._folder, self._names = str(path.parent), (path.name, f"{path.name}-wal")
-        self._version = version
         self._lock = threading.Lock()
         self._seen: tuple[Connection, int] | None = None
         self._number = 0
 
-    def wait(self, seconds: float, since: int | None = None) -> int:
+    def wait(self, version: Version, seconds: float, since: int | None = None) -> int:
         """Wait for a commit, no longer than so many seconds; see `BaseRunLogStore.wait`.
+
+        Args:
+            version: Gives a connection that commits nothing, and its `PRAGMA data_version`. It
+                belongs to the database and is not kept, so that no circle holds that open.
+            seconds: How long to wait at most.
+            since: What an earlier call has given.
 
         Raises:
             StoreError: If the database is not there any more, or fails.
@@ -44,7 +50,7 @@ class Commits:
         while True:
             watched = CHANGES.watch(self._folder, self._names) if seconds > 0 else None
             written = 0 if watched is None else watched.number
-            number = self._look()
+            number = self._look(version)
             if since is None:
                 since = number
             now = time.monotonic()
@@ -57,8 +63,8 @@ class Commits:
             pause = max(quiet, FIRST_LOOK_SECONDS) if quiet < SETTLE_SECONDS else end - now
             watched.wait(min(pause, end - now), written)
 
-    def _look(self) -> int:
-        seen = self._version()
+    def _look(self, version: Version) -> int:
+        seen = version()
         with self._lock:
             if seen != self._seen:
                 self._seen = seen

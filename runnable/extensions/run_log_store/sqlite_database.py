@@ -77,7 +77,7 @@ class Database:
     def __init__(self, path: Path, wake: Callable[[Database], None]) -> None:
         self.path, self.name = path, str(path)
         self.writer, self.side, self.copier, self.witness = Seat(), Seat(), Seat(), Seat()
-        self.commits = Commits(path, self._version)
+        self._commits = Commits(path)
         self.lost_in_fork = False
         self.log_bytes = 0
         """About how much was appended to the write-ahead log since a checkpoint began."""
@@ -307,6 +307,10 @@ class Database:
     @property
     def _seats(self) -> tuple[Seat, Seat, Seat, Seat]:
         return self.writer, self.side, self.copier, self.witness
+
+    def wait(self, seconds: float, since: int | None) -> int:
+        """Return when anybody has committed, or after that time; see `Commits.wait`."""
+        return self._commits.wait(self._version, seconds, since)
 
     def _version(self) -> tuple[Connection, int]:
         """The witness, and a number that another connection's commit makes another."""
