@@ -27,6 +27,7 @@ from runnable.extensions.run_log_store.postgres_removal import remove, sweep
 from runnable.extensions.run_log_store.postgres_runs import Run
 from runnable.extensions.run_log_store.postgres_schema import Session
 from runnable.extensions.run_log_store.postgres_sessions import SERVERS, Server, Settings
+from runnable.extensions.run_log_store.rows import records_of
 from runnable.kinds import CHUNKS
 from runnable.records import Record
 from runnable.store import Append, BaseRunLogStore, Lease, Owner, RunRecord, RunSummary, Verb
@@ -360,7 +361,7 @@ class PostgresRunLogStore(BaseRunLogStore):
             )
             position, is_first = page.reached, False
             for row in page.rows:
-                for record in postgres_journal.records_of(row, run.run_id):
+                for record in records_of(row, run.run_id):
                     if record.last > after and (kinds is None or record.kind in kinds):
                         yield record
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from runnable import defaults
-from runnable.exceptions import JournalCorruptError, LeaseLostError, StoreError
+from runnable.exceptions import LeaseLostError
 from runnable.extensions.run_log_store import postgres_runs
 from runnable.extensions.run_log_store.postgres_schema import Session
+from runnable.extensions.run_log_store.rows import (
+    FIRST_PAGE_BYTES,
+    FIRST_PAGE_ROWS,
+    PAGE_BYTES,
+    PAGE_ROWS,
+    Row,
+    gaps_in,
+    records_of,
+    rows_of,
+)
 from runnable.kinds import END_STATUS
-from runnable.records import CHUNKS, Record, pack, unpack
+from runnable.records import Record
 from runnable.store import Append
-
-PAGE_ROWS: Final = 256
-PAGE_BYTES: Final = defaults.MIB
-FIRST_PAGE_ROWS: Final = 16
-FIRST_PAGE_BYTES: Final = 64 * defaults.KIB
-"""What is read at once: so many rows, or bytes and the row that passes them. Many who read want no
-more than a little, so that the first page is small."""
 
 # The row of the run is locked and judged by the statement that appends, so that no other
 # transaction can come between: where epoch or seq differ there is no key, and nothing is inserted.
@@ -80,15 +82,6 @@ WHERE run = %(run)s AND last > %(position)s AND seq <= %(end)s
 """
 
 
-class Row(NamedTuple):
-    """Records that follow each other, as one row holds them."""
-
-    seq: int
-    last: int
-    body: bytes
-    is_chunks: bool = False
-
-
 class Page(NamedTuple):
     """Rows that were read at once, and the seq that they reach."""
 
@@ -105,7 +98,7 @@ def append(session: Session, batch: Sequence[Append]) -> list[LeaseLostError | N
     Raises:
         psycopg.Error: If nothing was appended, or it is not known.
     """
-    made = [_rows(entry) for entry in batch]
+    made = [rows_of(entry) for entry in batch]
     if len(batch) == 1 and len(made[0]) == 1 and _is_plain(batch[0]):
         accepted = {0} if _append_row(session, batch[0], made[0][0]) else set[int]()
     else:
@@ -149,54 +142,11 @@ def missing(session: Session, run: int, page: Page, position: int, *, chunks: bo
         position: The last seq that was read before.
         chunks: Whether batches of chunks are among the rows; if not, they are counted.
     """
-    gaps, at = 0, position
-    for row in page.rows:
-        gaps += abs(max(row.seq, position + 1) - at - 1)  # two rows must not overlap either
-        at = row.last
-    gaps += page.reached - at
+    gaps = gaps_in(page.rows, position, page.reached)
     if chunks or not gaps:
         return gaps
     where = {"run": run, "position": position, "end": page.reached}
     return gaps - int(session.execute(_CHUNKS_BETWEEN.encode(), where).fetchall()[0][0])
-
-
-def records_of(row: Row, run_id: str) -> list[Record]:
-    """The records of a row, checked.
-
-    Raises:
-        JournalCorruptError: If they are not what was written.
-    """
-    records = unpack(row.body, run_id, row.seq - 1)
-    following = row.seq
-    for record in records:
-        if record.seq != following:
-            raise JournalCorruptError(run_id, following, "its row holds others")
-        following += record.count
-    if following != row.last + 1:
-        raise JournalCorruptError(run_id, following, "its row holds others")
-    return records
-
-
-def _rows(entry: Append) -> list[Row]:
-    """The rows for an entry: a batch of chunks is one, and so are the records between two."""
-    following = entry.expected + 1
-    together: list[Record] = []
-    rows: list[Row] = []
-    for record in entry.records:
-        if record.seq != following:
-            run = f"run {entry.lease.run_id!r}"
-            raise StoreError(run, f"a record to append has the seq {record.seq}, not {following}")
-        following += record.count
-        if record.kind != CHUNKS:
-            together.append(record)
-            continue
-        if together:
-            rows.append(Row(together[0].seq, record.seq - 1, pack(together)))
-            together = []
-        rows.append(Row(record.seq, following - 1, record.to_line(), is_chunks=True))
-    if together:
-        rows.append(Row(together[0].seq, following - 1, pack(together)))
-    return rows
 
 
 def _is_plain(entry: Append) -> bool:

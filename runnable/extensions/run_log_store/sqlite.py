@@ -26,6 +26,13 @@ from runnable.extensions.run_log_store import (
     sqlite_runs,
 )
 from runnable.extensions.run_log_store.places import prepare_folder
+from runnable.extensions.run_log_store.rows import (
+    FIRST_PAGE_BYTES,
+    FIRST_PAGE_ROWS,
+    PAGE_BYTES,
+    PAGE_ROWS,
+    records_of,
+)
 from runnable.extensions.run_log_store.sqlite_connection import Connection
 from runnable.extensions.run_log_store.sqlite_database import Database
 from runnable.extensions.run_log_store.sqlite_process import DATABASES
@@ -298,8 +305,8 @@ class SQLiteRunLogStore(BaseRunLogStore):
         kinds: Container[str] | None,
     ) -> Iterator[Record]:
         """Records of a run, read a page at a time: what is there is never changed."""
-        after, most = position, sqlite_journal.FIRST_PAGE_BYTES
-        most_rows = sqlite_journal.FIRST_PAGE_ROWS
+        after, most = position, FIRST_PAGE_BYTES
+        most_rows = FIRST_PAGE_ROWS
         while position < end:
             with self.database.reading() as connection:
                 rows, reached = sqlite_journal.read_page(
@@ -318,10 +325,10 @@ class SQLiteRunLogStore(BaseRunLogStore):
                 if missing:
                     self._find(connection, run_id)  # or was it deleted meanwhile?
                     raise JournalCorruptError(run_id, position + 1, "the journal has gaps")
-            position, most = reached, sqlite_journal.PAGE_BYTES
-            most_rows = sqlite_journal.PAGE_ROWS
+            position, most = reached, PAGE_BYTES
+            most_rows = PAGE_ROWS
             for row in rows:
-                records = sqlite_journal.records_of(row, run_id)
+                records = records_of(row, run_id)
                 if row.seq > after and (kinds is None or kinds is CONTROL_KINDS):
                     yield from records
                     continue

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
-from runnable.exceptions import JournalCorruptError, LeaseLostError, StoreError
+from runnable.exceptions import JournalCorruptError, LeaseLostError
 from runnable.extensions.run_log_store import sqlite_runs
+from runnable.extensions.run_log_store.rows import (
+    PAGE_BYTES,
+    PAGE_ROWS,
+    Row,
+    gaps_in,
+    records_of,
+    rows_of,
+)
 from runnable.extensions.run_log_store.sqlite_connection import Connection, transaction
 from runnable.kinds import END_STATUS
-from runnable.records import CHUNKS, Record, pack, unpack
+from runnable.records import Record
 from runnable.store import Append, Lease
-
-PAGE_ROWS: Final = 256
-PAGE_BYTES: Final = 1 << 20
-FIRST_PAGE_ROWS: Final = 16
-FIRST_PAGE_BYTES: Final = 1 << 16
-"""What is read in one transaction: so many rows, or bytes and the row that passes them. Many who
-read want no more than a little, so that the first page is small."""
 
 # The lease and the last seq are looked up in the statement that appends, so that no other
 # transaction can come between; where they differ there is no key, and NOT NULL lets the row fall.
@@ -58,18 +59,6 @@ WHERE run=:run AND seq<=:end AND last>:position AND seq>=coalesce(
 """
 
 
-_Rowed = tuple[str, int, int, bytes]
-"""A row to append: the statement, first seq, last seq, body."""
-
-
-class Row(NamedTuple):
-    """Records that follow each other, as one row holds them."""
-
-    seq: int
-    last: int
-    body: bytes
-
-
 def append(
     connection: Connection, batch: Sequence[Append]
 ) -> tuple[list[LeaseLostError | None], int]:
@@ -84,11 +73,11 @@ def append(
     """
     if len(batch) == 1:
         entry = batch[0]
-        rows = _rows(entry)
+        rows = rows_of(entry)
         if len(rows) == 1 and not entry.release and entry.records[-1].kind not in END_STATUS:
             row = rows[0]
             if _append_row(connection, entry.lease, entry.expected, row):
-                return [None], len(row[3])
+                return [None], len(row.body)
             return [_judge(connection, entry)], 0
     return _append_all(connection, batch)
 
@@ -181,60 +170,17 @@ def missing(
         reached: How far the rows reach.
         chunks: Whether batches of chunks are among the rows; if not, they are counted.
     """
-    gaps, at = 0, position
-    for row in rows:
-        gaps += abs(max(row.seq, position + 1) - at - 1)  # two rows must not overlap either
-        at = row.last
-    gaps += reached - at
+    gaps = gaps_in(rows, position, reached)
     if chunks or not gaps:
         return gaps
     where = {"run": key, "position": position, "end": reached}
     return gaps - int(connection.execute(_CHUNKS_BETWEEN, where).get)
 
 
-def records_of(row: Row, run_id: str) -> list[Record]:
-    """The records of a row, checked.
-
-    Raises:
-        JournalCorruptError: If they are not what was written.
-    """
-    records = unpack(row.body, run_id, row.seq - 1)
-    following = row.seq
-    for record in records:
-        if record.seq != following:
-            raise JournalCorruptError(run_id, following, "its row holds others")
-        following += record.count
-    if following != row.last + 1:
-        raise JournalCorruptError(run_id, following, "its row holds others")
-    return records
-
-
-def _rows(entry: Append) -> list[_Rowed]:
-    """The rows for an entry: a batch of chunks is one, and so are the records between two."""
-    following = entry.expected + 1
-    together: list[Record] = []
-    rows: list[_Rowed] = []
-    for record in entry.records:
-        seq, kind, _, _, count = record
-        if seq != following:
-            run = f"run {entry.lease.run_id!r}"
-            raise StoreError(run, f"a record to append has the seq {seq} and not {following}")
-        following += count
-        if kind != CHUNKS:
-            together.append(record)
-            continue
-        if together:
-            rows.append((_APPEND_CONTROL, together[0].seq, seq - 1, pack(together)))
-            together = []
-        rows.append((_APPEND_CHUNKS, seq, following - 1, record.to_line()))
-    if together:
-        rows.append((_APPEND_CONTROL, together[0].seq, following - 1, pack(together)))
-    return rows
-
-
-def _append_row(connection: Connection, lease: Lease, expected: int, row: _Rowed) -> bool:
+def _append_row(connection: Connection, lease: Lease, expected: int, row: Row) -> bool:
     """Append one row if the lease and the last seq are as they should be; whether they were."""
-    statement, seq, last, body = row
+    seq, last, body, is_chunks = row
+    statement = _APPEND_CHUNKS if is_chunks else _APPEND_CONTROL
     connection.execute(statement, (lease.run_id, seq, last, body, lease.epoch, expected))
     return connection.changes() == 1
 
@@ -242,24 +188,24 @@ def _append_row(connection: Connection, lease: Lease, expected: int, row: _Rowed
 def _append_all(
     connection: Connection, batch: Sequence[Append]
 ) -> tuple[list[LeaseLostError | None], int]:
-    made = [_rows(entry) for entry in batch]
+    made = [rows_of(entry) for entry in batch]
     with transaction(connection, "BEGIN IMMEDIATE"):
         answers = [
             _append_entry(connection, entry, rows) for entry, rows in zip(batch, made, strict=True)
         ]
-    return answers, sum(len(row[3]) for rows in made for row in rows)
+    return answers, sum(len(row.body) for rows in made for row in rows)
 
 
 def _append_entry(
-    connection: Connection, entry: Append, rows: Sequence[_Rowed]
+    connection: Connection, entry: Append, rows: Sequence[Row]
 ) -> LeaseLostError | None:
     expected = entry.expected
     for row in rows:
         if not _append_row(connection, entry.lease, expected, row):
             if row is not rows[0]:
-                raise JournalCorruptError(entry.lease.run_id, row[1], "it is there already")
+                raise JournalCorruptError(entry.lease.run_id, row.seq, "it is there already")
             return _judge(connection, entry)
-        expected = row[2]
+        expected = row.last
     ends = [record.kind for record in entry.records if record.kind in END_STATUS]
     if rows and not ends and not entry.release:
         return None
