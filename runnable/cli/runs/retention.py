@@ -109,7 +109,8 @@ def _delete_all(
     """Delete one after the other; one that cannot be does not keep the others."""
     from runnable.cli.exit_status import status_of
     from runnable.cli.output import tell
-    from runnable.exceptions import RunnableError
+    from runnable.cli.runs.finding import runs_like
+    from runnable.exceptions import RunnableError, RunNotFoundError
     from runnable.retention import delete_run
 
     deleted: list[str] = []
@@ -122,6 +123,8 @@ def _delete_all(
             except RunnableError as error:
                 failed.append((run_id, error))
                 tell(str(error))
+                if isinstance(error, RunNotFoundError):
+                    tell(runs_like(store, run_id))
     finally:
         _write(deleted, failed, as_json=as_json)
     if failed:
