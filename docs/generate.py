@@ -258,7 +258,8 @@ def _command(command: Any) -> str:
 def _typed(parameter: Any, annotation: Any) -> str:
     """An argument or an option as it is typed."""
     if parameter.param_type_name == "argument":
-        return f"`{parameter.metavar or parameter.name.upper()}`"
+        word = parameter.metavar or parameter.name.upper()
+        return f"`{word}`" if parameter.required else f"`[{word}]`"
     names = ", ".join(f"`{name}`" for name in [*parameter.opts, *parameter.secondary_opts])
     if parameter.is_flag:
         return names

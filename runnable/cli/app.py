@@ -19,7 +19,7 @@ from runnable.cli import (
     timeline,
 )
 from runnable.cli.exit_status import INTERRUPTED, sentence_of, status_of
-from runnable.cli.output import tell, write_text
+from runnable.cli.output import flush, prepare_streams, tell, write_text
 from runnable.exceptions import PipelineFileError, RunnableError, TargetError
 
 
@@ -29,7 +29,10 @@ class Commands(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command that was typed."""
         try:
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            finally:
+                flush()
         except RunnableError as error:
             if isinstance(error, TargetError | PipelineFileError):
                 _tell_cause(error)
@@ -83,4 +86,5 @@ for group in (execute, checks, graphs, runs, timeline, schema, plugins, doctor, 
 
 def run() -> None:
     """The command `runnable`, and `python -m runnable`."""
+    prepare_streams()
     app(prog_name="runnable")

@@ -66,7 +66,9 @@ def _report(target: str) -> Report:
         if isinstance(cause, CheckError):
             found = [Finding(one.step, one.location, one.message) for one in cause.findings]
             return Report(tuple(found))
-        return Report((Finding("", error.location, f"{error.target} {error.reason}."),))
+        advice = f" {error.advice}" if error.advice else ""
+        message = f"{error.target} {error.reason}.{advice}"
+        return Report((Finding("", error.location, message),))
 
 
 def _as_json(finding: Finding) -> dict[str, Any]:

@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
     app.command("doctor")(doctor)
 
 
-RunId = Annotated[str, typer.Argument(metavar="[RUN_ID]", help="Look at this run, too.")]
+RunId = Annotated[str, typer.Argument(metavar="RUN_ID", help="Look at this run, too.")]
 
 
 def doctor(run_id: RunId = "", configuration: Configuration = "", as_json: Json = False) -> None:

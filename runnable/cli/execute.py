@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from runnable.cli.output import Configuration, Json
-from runnable.cli.runs.finding import RunId
+from runnable.cli.runs.finding import RunId, looking_in
 
 if TYPE_CHECKING:
     from runnable.cli.running import Shape
@@ -61,6 +61,8 @@ def execute(
     from runnable.cli.target import load
     from runnable.sdk.calls import RunOptions
 
+    found = load(target)
+    _check_level(log_level)
     options = RunOptions(
         configuration_file=configuration_file,
         run_id=run_id,
@@ -68,7 +70,7 @@ def execute(
         parameters_file=parameters,
         log_level=log_level,
     )
-    run_target(load(target), given, options, shape)
+    run_target(found, given, options, shape)
 
 
 def retry(
@@ -77,7 +79,7 @@ def retry(
         str,
         typer.Argument(
             help=f"{TARGET_HELP} What the run was begun with if left out.",
-            metavar="[TARGET]",
+            metavar="TARGET",
             show_default=False,
         ),
     ] = "",
@@ -104,11 +106,13 @@ def retry(
     from runnable.cli.target import load
     from runnable.sdk.calls import RunOptions
 
-    found = target_of(run_id, configuration_file, named=target)
+    with looking_in(configuration_file, run_id):
+        found = load(target_of(run_id, configuration_file, named=target))
+    _check_level(log_level)
     options = RunOptions(
         configuration_file=configuration_file, resume=run_id, force=force, log_level=log_level
     )
-    run_target(load(found), None, options, shape)
+    run_target(found, None, options, shape)
 
 
 def _shape(*, stream: bool, as_json: bool) -> Shape:
@@ -117,6 +121,16 @@ def _shape(*, stream: bool, as_json: bool) -> Shape:
     from runnable.cli.running import Shape
 
     return Shape(stream=stream, json=as_json)
+
+
+def _check_level(name: str) -> None:
+    """Refuse what is no level; asked after the user's module, which may add levels of its own."""
+    import logging
+
+    levels = logging.getLevelNamesMapping()
+    if name.upper() not in levels:
+        there = ", ".join(sorted(levels, key=levels.__getitem__))
+        raise typer.BadParameter(f"--log-level {name!r} is no level; the levels are: {there}.")
 
 
 def _assigned(assignments: list[str]) -> dict[str, object]:

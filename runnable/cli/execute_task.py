@@ -53,7 +53,13 @@ def execute_task(
     if descriptor == 1:
         sys.stdout.flush()
         os.dup2(2, 1)
-    read = TaskDocument.read(text)
+    try:
+        read = TaskDocument.read(text)
+    except TaskDocumentError as error:
+        if document != "-":
+            raise
+        reason = f"{error.reason.removesuffix('.')}; of stdin the first line alone is read"
+        raise TaskDocumentError(reason) from None
     look_in_current_folder()
     services = load_services(config, interactive_default="async-local")
     if not Worker(read, services, records, sys.stdin.buffer).execute():

@@ -51,9 +51,16 @@ def sentence_of(error: Exception) -> str:
     if isinstance(error, RunInterruptedError):
         return f"{str(error).partition(' Resume it with ')[0]} {resume_with(error.run_id)}"
     text = str(error)
+    if isinstance(error, RunHeldError):
+        return text.replace(f"runnable.cancel({error.run_id!r})", cancel_with(error.run_id))
     if isinstance(error, RunExistsError):
         return text.replace(f"execute(resume={error.run_id!r})", f"runnable retry {error.run_id}")
     return text.replace("force=True", "--force") if isinstance(error, _FORCED) else text
+
+
+def cancel_with(run_id: str) -> str:
+    """How to cancel a run that another process has."""
+    return f"runnable runs cancel {run_id}"
 
 
 def resume_with(run_id: str) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 UNCUT: Final = 10_000
 """Columns of what is no terminal."""
+_DIGITS: Final = 6
+"""`COLUMNS` that has as many is not meant as a width."""
 Json = Annotated[bool, typer.Option("--json", help="Write JSON for programs, not for people.")]
 """The option that each command has."""
 Configuration = Annotated[
@@ -26,17 +29,62 @@ Configuration = Annotated[
 """The option of each command that needs a store."""
 
 
+def prepare_streams() -> None:
+    """Make stdin, stdout and stderr fit for any text, whatever the process was started with.
+
+    A descriptor that is closed would be taken by the next file that is opened, which would then
+    get what is printed. What an encoding cannot express is escaped: no locale breaks a command.
+    """
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # it takes the lowest number that is free: this one
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper) and (
+            stream.errors == "strict" or stream.encoding.lower() != "utf-8"
+        ):
+            stream.reconfigure(errors="backslashreplace")
+
+
+@contextmanager
+def writing() -> Generator[None, None, None]:
+    """Tell in one sentence that stdout cannot be written; that its reader is gone is no error.
+
+    Raises:
+        InputError: If it cannot, as on a full disk.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as problem:
+        from runnable.exceptions import InputError
+
+        # What is buffered cannot go anywhere, and would fail once more when the process ends.
+        with suppress(OSError), open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), 1)
+        raise InputError(f"stdout cannot be written: {problem.strerror}.") from problem
+
+
+def flush() -> None:
+    """Write what is buffered for stdout now, while what goes wrong can be told."""
+    with writing():
+        sys.stdout.flush()
+
+
 def write_json(value: object) -> None:
-    """Write one JSON document and a newline on stdout."""
+    """Write one JSON document and a newline on stdout, in UTF-8 whatever the terminal has."""
     from pydantic_core import to_json
 
-    write_text(to_json(value, indent=2).decode())
+    write_bytes((to_json(value, indent=2), b"\n"))
 
 
 def write_json_line(line: bytes) -> None:
     """Write one line of JSON on stdout, at once: whoever reads it live waits for it."""
-    sys.stdout.buffer.write(line + b"\n")
-    sys.stdout.buffer.flush()
+    write_bytes((line, b"\n"))
 
 
 def write_lines(lines: Iterable[bytes]) -> None:
@@ -46,9 +94,10 @@ def write_lines(lines: Iterable[bytes]) -> None:
 
 def write_bytes(pieces: Iterable[bytes]) -> None:
     """Write bytes on stdout, after what was written there as text."""
-    sys.stdout.flush()
-    sys.stdout.buffer.writelines(pieces)
-    sys.stdout.buffer.flush()
+    with writing():
+        sys.stdout.flush()
+        sys.stdout.buffer.writelines(pieces)
+        sys.stdout.buffer.flush()
 
 
 def write_file(pieces: Iterable[bytes], path: Path) -> None:
@@ -78,7 +127,8 @@ def write_file(pieces: Iterable[bytes], path: Path) -> None:
 
 def write_text(text: str) -> None:
     """Write text and a newline on stdout."""
-    print(text)  # noqa: T201
+    with writing():
+        print(text)  # noqa: T201
 
 
 def write_table(table: Table) -> None:
@@ -88,10 +138,11 @@ def write_table(table: Table) -> None:
     """
     out = console()
     if sys.stdout.isatty():
-        out.print(table)
+        with writing():
+            out.print(table)
         return
     out.width = UNCUT
-    with out.capture() as drawn:
+    with writing(), out.capture() as drawn:  # what was printed before may be written now
         out.print(table)
     write_text("\n".join(line.rstrip() for line in drawn.get().splitlines()))
 
@@ -122,5 +173,6 @@ def console() -> Console:
     from rich.console import Console
 
     is_terminal = sys.stdout.isatty()
-    columns = int(os.environ.get("COLUMNS") or 0) or None
+    text = os.environ.get("COLUMNS", "")
+    columns = (int(text) or None) if text.isdecimal() and len(text) < _DIGITS else None
     return Console(width=columns if is_terminal or columns else UNCUT, soft_wrap=not is_terminal)

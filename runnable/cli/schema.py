@@ -18,7 +18,7 @@ class Kind(StrEnum):
     CONFIGURATION = "configuration"
 
 
-Of = Annotated[Kind, typer.Argument(help="Of what.")]
+Of = Annotated[Kind, typer.Argument(help="Of what.", metavar="OF")]
 Output = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FILE", help="Write it to that file.")
 ]
@@ -34,14 +34,12 @@ def print_schema(of: Of = Kind.PIPELINE, output: Output = None, as_json: Json = 
 
     Example: runnable schema pipeline --output runnable-pipeline.schema.json
     """
-    import sys
-
-    from runnable.cli.output import tell
+    from runnable.cli.output import tell, write_bytes
     from runnable.schemas import schema_text
 
     text = schema_text(of.value)
     if output is None:
-        sys.stdout.write(text)
+        write_bytes((text.encode(),))
         return
     try:
         output.write_text(text, encoding="utf-8")

@@ -125,7 +125,7 @@ def _made(text: str, found: object) -> Executable:
         advice = "Make a pipeline of it: step.as_pipeline()."
         raise TargetError(text, "is a step, which cannot run alone", advice)
     if not callable(found) or isinstance(found, ModuleType):
-        what = f"is one {type(found).__name__}, and neither a pipeline nor a job"
+        what = f"is of the type {type(found).__name__}, and neither a pipeline nor a job"
         raise TargetError(text, f"{what}, nor something that makes one")
     return _called(text, cast("Callable[[], object]", found), Executable)
 
@@ -144,7 +144,7 @@ def _called(text: str, make: Callable[[], object], kind: type[Executable]) -> Ex
         made = make()
     if isinstance(made, kind):
         return made
-    what = f"was called and gave back one {type(made).__name__}"
+    what = f"was called and gave back something of the type {type(made).__name__}"
     raise TargetError(text, f"{what}, and neither a pipeline nor a job")
 
 

@@ -88,7 +88,7 @@ def _draw(log: RunLog, tree: Tree, width: int | None, *, show_all: bool) -> None
 
     from rich.text import Text
 
-    from runnable.cli.output import console
+    from runnable.cli.output import console, writing
     from runnable.run_tree import MAX_ROWS
     from runnable.showing import in_words, printable
     from runnable.timeline import ASCII, UNICODE, timeline_rows
@@ -106,10 +106,11 @@ def _draw(log: RunLog, tree: Tree, width: int | None, *, show_all: bool) -> None
         ASCII if out.options.ascii_only else UNICODE,
         None if show_all else MAX_ROWS,
     )
-    for row in [[(title, "")], *rows]:
-        line = Text.assemble(*((text, _STYLES.get(style, "")) for text, style in row))
-        line.rstrip()
-        out.print(line, soft_wrap=True, highlight=False)
+    with writing():
+        for row in [[(title, "")], *rows]:
+            line = Text.assemble(*((text, _STYLES.get(style, "")) for text, style in row))
+            line.rstrip()
+            out.print(line, soft_wrap=True, highlight=False)
 
 
 def _json(log: RunLog, tree: Tree) -> dict[str, object]:

@@ -188,4 +188,5 @@ def test_an_error_ends_a_command_with_its_status_and_a_sentence_of_the_command_l
     assert status_of(error) == (3 if error in REFUSED else 1)
     assert "force=True" not in sentence_of(error)
     assert "execute(resume=" not in sentence_of(error)
+    assert "runnable.cancel(" not in sentence_of(error)
     assert len(sentence_of(error).splitlines()) == 1

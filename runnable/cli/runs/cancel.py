@@ -53,7 +53,7 @@ def cancel_run(
             tell(f"Run {run_id} has ended already ({lease.ended}).")
             raise typer.Exit(1)
         asyncio.run(cancel(run_id, reason=reason, configuration_file=configuration_file))
-        tell(f"{lease.owner} was asked to cancel run {run_id}.")
+        tell(f"The owner of run {run_id}, {lease.owner}, was asked to cancel it.")
         if wait:
             asyncio.run(follow_to_end(store, run_id, lease.seq, ignore))
         ended = ended_as(store, run_id)

@@ -168,8 +168,12 @@ def _events(records: Iterator[Record] | list[Record], wanted: Collection[str]) -
 
 
 def _shown(*, as_json: bool) -> Callable[[Wire], bytes]:
+    import sys
+
+    encoding = sys.stdout.encoding
+
     def for_people(event: Wire) -> bytes:
-        return line_of(event).encode("utf-8", "backslashreplace")
+        return line_of(event).encode(encoding, "backslashreplace")
 
     def for_programs(event: Wire) -> bytes:
         return event[2]

@@ -63,7 +63,7 @@ def looking_in(configuration_file: str, *run_ids: str) -> Generator[BaseRunLogSt
         yield store
     except RunNotFoundError as error:
         tell(str(error))
-        tell(_advice(store, error.run_id))
+        tell(runs_like(store, error.run_id))
         raise typer.Exit(1) from None
 
 
@@ -72,7 +72,8 @@ def read_log(store: BaseRunLogStore, run_id: str) -> RunLog:
     return store.get_run_log_by_id(run_id)
 
 
-def _advice(store: BaseRunLogStore, run_id: str) -> str:
+def runs_like(store: BaseRunLogStore, run_id: str) -> str:
+    """What to say of an id that is not there: which there are."""
     import difflib
 
     from runnable.exceptions import listed

@@ -93,6 +93,9 @@ def _write_table(runs: list[RunSummary], took: list[float | None]) -> None:
     from runnable.showing import in_words
 
     table = new_table("run", "pipeline", "tag", "status", "created", "took")
+    table.columns[0].no_wrap = True
+    # An id is there to be copied: a narrow terminal cuts other columns.
+    table.columns[0].min_width = max((len(run.run_id) for run in runs), default=0)
     for run, seconds in zip(runs, took, strict=True):
         created = local_time(run.created)
         words = "" if seconds is None else in_words(seconds)

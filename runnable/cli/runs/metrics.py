@@ -73,9 +73,12 @@ def _write_csv(metrics: dict[str, Any], series: AllSeries) -> None:
     import csv
     import sys
 
-    writer = csv.writer(sys.stdout)
-    writer.writerow(("metric", "path", "step", "value", "time"))
-    writer.writerows(_csv_rows(metrics, series))
+    from runnable.cli.output import writing
+
+    with writing():
+        writer = csv.writer(sys.stdout)
+        writer.writerow(("metric", "path", "step", "value", "time"))
+        writer.writerows(_csv_rows(metrics, series))
 
 
 def _csv_rows(metrics: dict[str, Any], series: AllSeries) -> Iterator[tuple[object, ...]]:

@@ -107,9 +107,10 @@ def _delete_all(
     run_ids: Iterable[str], store: BaseRunLogStore, catalog: BaseCatalog, *, as_json: bool
 ) -> None:
     """Delete one after the other; one that cannot be does not keep the others."""
-    from runnable.cli.exit_status import status_of
+    from runnable.cli.exit_status import sentence_of, status_of
     from runnable.cli.output import tell
-    from runnable.exceptions import RunnableError
+    from runnable.cli.runs.finding import runs_like
+    from runnable.exceptions import RunnableError, RunNotFoundError
     from runnable.retention import delete_run
 
     deleted: list[str] = []
@@ -121,7 +122,9 @@ def _delete_all(
                 deleted.append(run_id)
             except RunnableError as error:
                 failed.append((run_id, error))
-                tell(str(error))
+                tell(sentence_of(error))
+                if isinstance(error, RunNotFoundError):
+                    tell(runs_like(store, run_id))
     finally:
         _write(deleted, failed, as_json=as_json)
     if failed:
