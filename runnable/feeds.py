@@ -176,16 +176,18 @@ class Feeds:
         """
         with self._lock:
             found = self._stores.get(store.where)
+            is_new = found is None
             if found is None:
                 found = self._stores[store.where] = StoreFeeds(store)
-                threading.Thread(
-                    target=self._serve, args=(found,), name="runnable-feeds", daemon=True
-                ).start()
             feed = found.feeds.get(lease.run_id)
             if feed is None:
                 feed = found.feeds[lease.run_id] = Feed(lease.run_id, lease)
             feed.lease = lease
             feed.readers |= {reader}
+            if is_new:  # started sooner, it would see the first run at its first hint only
+                threading.Thread(
+                    target=self._serve, args=(found,), name="runnable-feeds", daemon=True
+                ).start()
             return feed
 
     def leave(self, store: BaseRunLogStore, feed: Feed, reader: Reader) -> None:

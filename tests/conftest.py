@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 STORES = ("buffered", "sqlite")
 MORE_STORES = ("file-system",)
-HINTING_STORES = ("sqlite", "postgres")
-SHARED_STORES = (*HINTING_STORES, "file-system")
+HINTING_STORES = ("sqlite", "postgres", "file-system")
+SHARED_STORES = HINTING_STORES
 """Those that several processes may use at once."""
 LEAN_ON_STORES = frozenset(
     {"test_attaching.py", "test_caching.py", "test_concurrent_runs.py", "test_following.py"}

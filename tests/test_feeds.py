@@ -22,6 +22,7 @@ from runnable.extensions.run_log_store.sqlite import SQLiteRunLogStore
 from runnable.following import follow_records
 from runnable.records import Record
 from runnable.store import BaseRunLogStore
+from runnable.testing.store_samples import create
 from tests.speaking_owner import SpeakingOwner, speaking_owner
 
 PATIENCE = 20.0
@@ -36,7 +37,7 @@ def no_wait_is_left() -> Iterator[None]:
     while waiting := [*feeds.FEEDS._stores.values()]:
         for one in waiting:
             with suppress(StoreError):
-                one.store.put_blob("nobody", os.urandom(8))
+                create(one.store, f"nobody-{os.urandom(8).hex()}")
         assert time.monotonic() < deadline, "a thread waits although nobody follows"
         time.sleep(0.01)
 

@@ -129,6 +129,7 @@ class FileSystemRunLogStore(BaseRunLogStore):
                 raise
             if self._syncs:
                 sync_folder(self.root.path)
+        self.root.pulse.beat()
         return made.lease(first.last)
 
     def append(self, batch: Sequence[Append]) -> Sequence[LeaseLostError | None]:
@@ -200,6 +201,8 @@ class FileSystemRunLogStore(BaseRunLogStore):
             run = files.run()
             lease = run.change(owner, verb, self.lease_seconds, epoch=epoch, reason=reason)
             files.keep(run)
+            if verb == "release":
+                self.root.pulse.beat()
             return lease
 
         lease = self._acquired(run_id, change)
@@ -215,6 +218,10 @@ class FileSystemRunLogStore(BaseRunLogStore):
                 found[run_id] = self._read_run(run_id).cancel
         return {run_id: reason for run_id, reason in found.items() if reason}
 
+    def wait(self, seconds: float, since: int | None = None) -> int:
+        """Wait for an append of any process; see the base class."""
+        return self.root.pulse.wait(seconds, since)
+
     def put_blob(self, run_id: str, data: bytes) -> str:
         """Keep bytes in a file of the run; see the base class."""
         digest = hashlib.sha256(data).hexdigest()
@@ -224,7 +231,8 @@ class FileSystemRunLogStore(BaseRunLogStore):
         with self.root.telling():
             if not (os.path.lexists(path) and os.stat(path).st_size == len(data)):
                 make_folder(folder)
-                make_folder(f"{folder}/{VALUES}")
+                if make_folder(f"{folder}/{VALUES}") and self._syncs:
+                    sync_folder(folder)
                 half = f"{folder}/{VALUES}/.{secrets.token_hex(8)}"
                 replace(path, half, data, sync=True)
         return digest
@@ -258,12 +266,15 @@ class FileSystemRunLogStore(BaseRunLogStore):
             os.rename(folder, f"{trash}/{run_id}.{secrets.token_hex(8)}")
 
         with self.root.telling():
-            with self.root.locked():
-                self._acquired(run_id, delete)
-            OPEN_RUNS.close(self.root, run_id)
-            # With what a process that died meanwhile has left.
-            for left in os.listdir(trash):
-                shutil.rmtree(f"{trash}/{left}", ignore_errors=True)
+            try:
+                with self.root.locked():
+                    self._acquired(run_id, delete)
+                OPEN_RUNS.close(self.root, run_id)
+            finally:
+                # With what a process that died meanwhile has left; it may be this very run.
+                with suppress(FileNotFoundError):
+                    for left in os.listdir(trash):
+                        shutil.rmtree(f"{trash}/{left}", ignore_errors=True)
 
     def put_notes(self, run_id: str, notes: Mapping[str, bytes]) -> None:
         """Keep notes for all runs to find; see the base class."""

@@ -89,6 +89,8 @@ class OpenRun:
             if self._sizes != (found.st_size, self._chunks_size()):
                 self._sizes = (CLOSED, CLOSED)
         except BaseException:
+            if self._journal != CLOSED:
+                unlock(self._journal)
             self._close()
             self._lock.release()
             raise
@@ -132,6 +134,7 @@ class OpenRun:
             run.held, run.seq = 0, self.end.last
             run.ended = END_STATUS.get(self.end.kind, "")
             write_run(self.folder, run, sync=self.sync)
+        self.root.pulse.beat()
         return None
 
     def take(self, owner: Owner, epoch: int, first: Record | None, lease_seconds: float) -> Lease:
@@ -142,14 +145,23 @@ class OpenRun:
         """
         run = self.run()
         lease = run.change(owner, "take", lease_seconds, epoch=epoch, first=first)
+        records, run.seq = [first] if first else [], self.end.last
         with suppress(FileNotFoundError):
             os.unlink(f"{self.folder}/{LOG}")
-        self._write([first] if first else [], self.end.last)
-        # An epoch that was lost with the power would be given again, and with it the ids that
-        # clients were told: they would miss what has their number now.
-        os.fsync(self._journal)
-        write_run(self.folder, run, sync=True)
+        # The epoch first, and for good: given again, it would have ids that clients were told
+        # name another record.
+        try:
+            write_run(self.folder, run, sync=True)
+            self._write(records, self.end.last)
+            os.fsync(self._journal)
+        except OSError:
+            self._sizes = (CLOSED, CLOSED)
+            run.held = 0
+            with suppress(OSError):
+                write_run(self.folder, run, sync=self.sync)
+            raise
         self._epoch = epoch
+        self.root.pulse.beat()
         return lease
 
     def run(self) -> Run:

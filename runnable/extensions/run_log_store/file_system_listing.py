@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections.abc import Iterator
 from typing import Final
 
 from runnable import defaults
-from runnable.exceptions import RunnableError, RunNotFoundError
+from runnable.exceptions import JournalCorruptError, RunnableError, RunNotFoundError
 from runnable.extensions.run_log_store.file_system_lines import end_of
 from runnable.extensions.run_log_store.file_system_root import JOURNAL, Root, open_file
 from runnable.extensions.run_log_store.file_system_run import read_run
@@ -17,6 +18,11 @@ from runnable.kinds import END_STATUS
 from runnable.store import RunSummary
 
 logger = logging.getLogger(defaults.LOGGER_NAME)
+
+_OF_ONE_FILE: Final = frozenset(
+    {errno.EACCES, errno.EIO, errno.EISDIR, errno.ELOOP, errno.ENXIO, errno.EPERM, errno.ESPIPE}
+)
+"""What is wrong with a file: a symbolic link, a folder, a pipe, a bad sector, not to be read."""
 
 
 def runs(
@@ -63,7 +69,8 @@ def _all(root: Root) -> Iterator[Run]:
             yield read_run(root.folder(name), name)
         except (FileNotFoundError, NotADirectoryError, RunNotFoundError):
             continue  # not a run, or not yet, or not any more
-        except RunnableError as error:
+        except (RunnableError, OSError) as error:
+            _check_its_own(error)
             if os.path.lexists(f"{root.path}/{name}/{JOURNAL}"):  # else it was never made whole
                 logger.warning("A damaged run is left out of the list: %s", error)
 
@@ -81,16 +88,33 @@ def _summary(root: Root, run: Run) -> RunSummary | None:
         journal = open_file(f"{root.folder(run.run_id)}/{JOURNAL}", os.O_RDONLY)
     except FileNotFoundError:
         return None
+    except OSError as error:
+        _check_its_own(error)
+        logger.warning("A damaged run is left out of the list: %s", error)
+        return None
     try:
         if not run.ended:
-            kind = end_of(journal, os.fstat(journal).st_size, run.run_id).kind
-            run.ended = END_STATUS.get(kind, "")
-    except RunnableError as error:
+            end = end_of(journal, os.fstat(journal).st_size, run.run_id)
+            if not end.last:
+                raise JournalCorruptError(run.run_id, 1, "its records are missing")
+            run.ended = END_STATUS.get(end.kind, "")
+    except (RunnableError, OSError) as error:
+        _check_its_own(error)
         logger.warning("A damaged run is left out of the list: %s", error)
         return None
     finally:
         os.close(journal)
     return run.summary()
+
+
+def _check_its_own(error: Exception) -> None:
+    """See that what failed is wrong with one file, and not with all that may be opened.
+
+    Raises:
+        OSError: If it is not.
+    """
+    if isinstance(error, OSError) and error.errno not in _OF_ONE_FILE:
+        raise error
 
 
 __all__: Final = ["runs"]

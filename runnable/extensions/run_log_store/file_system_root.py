@@ -8,13 +8,14 @@ import os
 import random
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from runnable import defaults
 from runnable.exceptions import InvalidNameError, RunNotFoundError, StoreError
 from runnable.extensions.run_log_store import places
+from runnable.extensions.run_log_store.file_system_pulse import Pulse
 from runnable.names import check_run_id
 
 JOURNAL: Final = "journal.jsonl"
@@ -26,6 +27,7 @@ NOTED: Final = "notes"
 """In a run's folder: the names of its notes."""
 
 LOCK: Final = ".lock"
+PULSE: Final = ".pulse"
 NOTES: Final = ".notes"
 TRASH: Final = ".trash"
 """Beside the runs, whose ids do not begin with a dot."""
@@ -36,7 +38,8 @@ LONGEST_PAUSE: Final = 0.05
 """Seconds between two tries at a lock that another process holds, at most."""
 _NO_LOCKS: Final = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 _UNSAFE: Final = "locks between processes are"
-_OURS: Final = os.O_CLOEXEC | os.O_NOFOLLOW
+_OURS: Final = os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+"""Not to wait is for a pipe that has the name of a file: it is refused, or found damaged."""
 
 
 class Root:
@@ -57,6 +60,10 @@ class Root:
         found = os.stat(self.path)
         self._inode = found.st_ino, found.st_dev
         self.key = (self.path, *self._inode)
+        beating = None
+        with suppress(OSError):
+            beating = open_file(f"{self.path}/{PULSE}", os.O_WRONLY | os.O_CREAT)
+        self.pulse = Pulse(self.path, PULSE, beating)
 
     def folder(self, run_id: str) -> str:
         """Where a run's files lie.
@@ -123,7 +130,11 @@ class Root:
         try:
             if not lock(file, BUSY_SECONDS):
                 raise self.busy("it")
-            yield
+            try:
+                yield
+            finally:
+                # A child forked meanwhile has the descriptor too: closing ours would not unlock.
+                unlock(file)
         finally:
             os.close(file)
 
@@ -184,13 +195,14 @@ def open_file(path: str, flags: int) -> int:
     return file
 
 
-def make_folder(path: str) -> None:
-    """Make it, closed to other users, if it is not there."""
+def make_folder(path: str) -> bool:
+    """Make it, closed to other users, if it is not there; whether it was made."""
     try:
         os.mkdir(path, 0o700)
     except FileExistsError:
-        return
+        return False
     os.chmod(path, 0o700)
+    return True
 
 
 def write_all(file: int, text: bytes) -> None:

@@ -229,19 +229,25 @@ class SQLiteRunLogStore(BaseRunLogStore):
     def delete_run(self, run_id: str) -> None:
         """Remove the run, its journal and its blobs; see the base class."""
 
-        def delete(connection: Connection) -> list[int]:
-            key, run = self._find(connection, run_id)
+        def delete(connection: Connection) -> tuple[list[int], RunNotFoundError | None]:
+            try:
+                key, run = self._find(connection, run_id)
+            except RunNotFoundError as error:
+                return sqlite_runs.buried(connection), error
             if run.is_live():
                 raise RunHeldError(run_id, str(run.holder()))
             sqlite_runs.bury(connection, key, run)
             connection.execute("DELETE FROM journal WHERE run=?", (key,))
             connection.execute("DELETE FROM blobs WHERE run_id=?", (run_id,))
             connection.execute("DELETE FROM notes WHERE run_id=?", (run_id,))
-            return sqlite_runs.buried(connection)
+            return sqlite_runs.buried(connection), None
 
-        # Those of an earlier deletion that was interrupted are among them.
-        for key in self.database.transact(delete):
+        # Those of an earlier deletion that was interrupted are among them, it may be this very run.
+        keys, missing = self.database.transact(delete)
+        for key in keys:
             self._delete_rest(key)
+        if missing is not None:
+            raise missing
 
     def _delete_rest(self, key: int) -> None:
         """Delete the chunks of a run that is deleted, and then what tells that there are any."""

@@ -189,10 +189,44 @@ def test_a_deletion_that_was_interrupted_is_finished_by_the_next(
     assert store.get_notes(["note of first", "note of second"]) == {"note of second": b"x"}
     store.delete_run("second")
     assert {path.name for path in store.path.iterdir()} == {
-        ".gitignore", ".lock", ".notes", ".trash"
+        ".gitignore", ".lock", ".notes", ".pulse", ".trash"
     }  # fmt: skip
     assert list((store.path / ".trash").iterdir()) == []
     assert list((store.path / ".notes").iterdir()) == []
+
+
+def test_a_deletion_that_was_interrupted_is_finished_by_trying_it_again(
+    store: FileSystemRunLogStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(store)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", lambda *_, **__: sys.exit(9))
+        with pytest.raises(SystemExit):
+            store.delete_run("first")
+    with pytest.raises(RunNotFoundError):
+        store.delete_run("first")
+    assert list((store.path / ".trash").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["run.json", "journal.jsonl"])
+@pytest.mark.parametrize("kind", ["link", "folder", "pipe"])
+def test_a_run_one_of_whose_files_is_none_does_not_hide_the_others(
+    store: FileSystemRunLogStore, caplog: pytest.LogCaptureFixture, name: str, kind: str
+) -> None:
+    for run_id in ("first", "second"):
+        fill(store, run_id)
+    path = store.path / "first" / name
+    moved = path.rename(path.with_suffix(".moved"))
+    if kind == "link":
+        path.symlink_to(moved)
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        os.mkfifo(path)
+    assert [run.run_id for run in store.list_runs(limit=10)] == ["second"]
+    assert "A damaged run is left out of the list" in caplog.text
+    with pytest.raises((StoreError, JournalCorruptError)):
+        list(store.read("first"))
 
 
 @pytest.mark.parametrize("mask", [0o000, 0o022, 0o277])

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import random
+import signal
 import subprocess
 import sys
 import warnings
@@ -13,11 +15,13 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from runnable.exceptions import RunHeldError, StoreError
+from runnable.extensions.run_log_store import file_system_journal
 from runnable.extensions.run_log_store.file_system import FileSystemRunLogStore
 from runnable.store import Append
 from runnable.testing.faults import Fault
 from runnable.testing.simulation import simulate
-from runnable.testing.store_samples import create, record, this_process
+from runnable.testing.store_samples import create, dead_process, record, this_process
 from tests.trust.pipelines import make
 
 PROJECT = Path(__file__).parents[3]
@@ -27,7 +31,7 @@ from pathlib import Path
 from runnable.extensions.run_log_store import file_system_journal
 from runnable.extensions.run_log_store.file_system import FileSystemRunLogStore
 from runnable.store import Append
-from runnable.testing.store_samples import chunks, create, record
+from runnable.testing.store_samples import chunks, create, record, this_process
 store = FileSystemRunLogStore(path=Path(sys.argv[1]))
 """
 APPEND_MANY = """
@@ -115,6 +119,79 @@ def test_a_run_that_another_has_locked_is_not_waited_for_on_the_loop(
         fcntl.flock(file, fcntl.LOCK_EX)
         assert store.append_at_once([Append(lease, 1, [record(2)])]) is None
     assert store.append_at_once([Append(lease, 1, [record(2)])]) == [None]
+
+
+TAKE = """
+first = record(2, "pipeline_started")
+def die(*_, **__):
+    os.kill(os.getpid(), signal.SIGKILL)
+real = file_system_journal.write_all
+def die_before(file, text):
+    die()
+def die_after(file, text):
+    real(file, text)
+    die()
+file_system_journal.write_all = die_before if sys.argv[2] == "before" else die_after
+store.lease("first", this_process(), "take", epoch=2, first=first)
+"""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_epoch_is_not_given_again_after_a_death_inside_a_take(
+    store: FileSystemRunLogStore, when: str
+) -> None:
+    create(store, "first", owner=dead_process())
+    with child(store, TAKE, when) as process:
+        assert process.wait(60) == -signal.SIGKILL
+    seen = store.lease("first", this_process(), "look")
+    assert (seen.epoch, seen.live, seen.seq) == (2, False, 1 if when == "before" else 2)
+    first = record(seen.seq + 1, "pipeline_started")
+    with pytest.raises(RunHeldError):
+        store.lease("first", this_process(), "take", epoch=2, first=first)
+    taken = store.lease("first", this_process(), "take", epoch=3, first=first)
+    assert (taken.epoch, taken.seq) == (3, seen.seq + 1)
+    assert [one.seq for one in store.read("first")] == [*range(1, taken.seq + 1)]
+
+
+def test_a_take_that_fails_leaves_no_record_and_nobody_who_holds_the_run(
+    store: FileSystemRunLogStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(store, "first", owner=dead_process())
+    first = record(2, "pipeline_started")
+
+    def write_some(file: int, text: bytes) -> None:
+        os.write(file, text)
+        raise OSError(errno.ENOSPC, "full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(file_system_journal, "write_all", write_some)
+        with pytest.raises(StoreError):
+            store.lease("first", this_process(), "take", epoch=2, first=first)
+    seen = store.lease("first", this_process(), "look")
+    assert (seen.live, seen.seq) == (False, 1)
+    taken = store.lease("first", this_process(), "take", epoch=seen.epoch + 1, first=first)
+    assert (taken.live, taken.seq) == (True, 2)
+
+
+def test_a_child_forked_while_a_run_is_made_keeps_nothing_locked(
+    store: FileSystemRunLogStore,
+) -> None:
+    reading, writing = os.pipe()
+    with store.root.locked(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+        if pid == 0:
+            os.read(reading, 1)
+            os._exit(0)
+    try:
+        lock = os.open(store.path / ".lock", os.O_RDWR)
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(lock)
+    finally:
+        os.write(writing, b"x")
+        os.waitpid(pid, 0)
+        os.close(reading)
+        os.close(writing)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -172,6 +173,22 @@ def test_a_reader_whose_run_is_deleted_meanwhile_is_told_so(store: SQLiteRunLogS
     store.delete_run("first")
     with pytest.raises(RunNotFoundError):
         list(store.read("first"))
+
+
+def test_a_deletion_that_was_interrupted_is_finished_by_trying_it_again(
+    store: SQLiteRunLogStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lease = create(store, "first", owner=dead_process())
+    store.append([Append(lease, 1, [chunks(2, 3)])])
+    with monkeypatch.context() as patch:
+        patch.setattr(SQLiteRunLogStore, "_delete_rest", lambda *_: sys.exit(9))
+        with pytest.raises(SystemExit):
+            store.delete_run("first")
+    with pytest.raises(RunNotFoundError):
+        store.delete_run("first")
+    with store.database.reading() as connection:
+        for table in ("runs", "journal", "chunks"):
+            assert connection.execute(f"SELECT count(*) FROM {table}").get == 0
 
 
 def test_an_append_at_once_waits_for_no_other_thread(store: SQLiteRunLogStore) -> None:
