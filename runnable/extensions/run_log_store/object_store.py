@@ -222,13 +222,15 @@ class ObjectStoreRunLogStore(BaseRunLogStore):
         parts = urlsplit(self.url)
         if parts.scheme == "file" and not os.path.isdir(unquote(parts.path)):
             return {"place": self.where, "runs": "none yet: the first makes the folder"}
-        place = self.place
+        place, facts = self.place, {"place": self.where}
+        if parts.scheme not in ("file", "memory"):
+            found = "given" if self.access_key_id else "as the cloud's own tools find them"
+            facts["credentials"] = found
         place.probe()
         return {
-            "place": self.where,
-            "credentials": "given" if self.access_key_id else "as its own tools find them",
+            **facts,
             "conditional writes": "of two who create one object, the second is refused",
-            "clock": f"{place.clock_offset():+.0f} s from this machine's",
+            "clock": f"{round(place.clock_offset()):+d} s from this machine's",
             "removals to be finished": f"{sum(1 for _ in place.list('deleting')):,}",
             **super().describe(),
         }

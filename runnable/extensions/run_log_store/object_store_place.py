@@ -300,7 +300,7 @@ class Place:
 
     def failure(self, error: BaseException) -> StoreError:
         """The error for what the store, or the way to it, refused."""
-        found = trouble(error, "run-log-store", self.address.endpoint)
+        found = trouble(error, "run-log-store")  # `where` names the endpoint
         return StoreError(self.where, found.reason, f"{found.advice}.", temporary=found.passes)
 
     def _store(self, *, quick: bool = False) -> ObjectStore:
