@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, suppress
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from runnable.blocking import in_store_thread
 from runnable.defaults import KIB
-from runnable.exceptions import RunInterruptedError
+from runnable.exceptions import RunInterruptedError, StoreError
 from runnable.feeds import FEEDS, Feed, look, page_of, size_of
 from runnable.leases import KEEPER
 from runnable.records import Record, after
 from runnable.store import BaseRunLogStore, Lease
 
+T = TypeVar("T")
+
+FIRST_PAUSE: Final = 0.1
+LONGEST_PAUSE: Final = 1.0
+"""Seconds between two tries at a store that is away."""
 FRESH: Final = 64
 FRESH_BYTES: Final = 16 * KIB
 """Appends of a live run, and bytes, that wait for one follower; past that it reads the store."""
@@ -37,6 +42,7 @@ async def follow_records(
     Raises:
         RunNotFoundError: If there is no such run.
         RunInterruptedError: If its owner is gone before the end, unless `wait`.
+        StoreError: If the store fails, or is away for longer than `store_patience`.
     """
     async with aclosing(follow_pages(store, run_id, seq, wait=wait)) as pages:
         async for page in pages:
@@ -59,6 +65,7 @@ async def follow_pages(
     Raises:
         RunNotFoundError: If there is no such run.
         RunInterruptedError: If its owner is gone before the end, unless `wait`.
+        StoreError: If the store fails, or is away for longer than `store_patience`.
     """
     clock = asyncio.get_running_loop().time
     given = clock()
@@ -95,6 +102,23 @@ def _is_over(lease: Lease, *, wait: bool) -> bool:
     if not wait:
         raise RunInterruptedError(lease.run_id)
     return False
+
+
+async def _patiently(
+    store: BaseRunLogStore, call: Callable[..., T], run_id: str, *arguments: Any
+) -> T:
+    """What the store answers; one that is away for a moment is asked again."""
+    clock = asyncio.get_running_loop().time
+    began, pause = clock(), FIRST_PAUSE
+    while True:
+        try:
+            return await in_store_thread(call, store, run_id, *arguments)
+        except StoreError as error:
+            # A store may have waited itself: that counts.
+            if not error.temporary or clock() + pause - began > store.store_patience:
+                raise
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, LONGEST_PAUSE)
 
 
 class _Watch:
@@ -161,7 +185,7 @@ class _Watch:
 
     async def read(self, seq: int) -> list[Record]:
         """What the store has after that seq, a page of it; until there is none it must be read."""
-        page = await in_store_thread(page_of, self._store, self._run_id, seq)
+        page = await _patiently(self._store, page_of, self._run_id, seq)
         self._is_behind = self._is_behind or bool(page)
         return page
 
@@ -174,7 +198,7 @@ class _Watch:
             # Seen before what was read since, unless the follower asked for what is to come.
         elif self._held is not None and not self._is_gone:
             return None
-        return await in_store_thread(look, self._store, self._run_id)
+        return await _patiently(self._store, look, self._run_id)
 
     async def changed(self, lease: Lease | None, seconds: float | None) -> bool:
         """Wait; False when whoever runs it has changed, so that it must be found anew.

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 FAILURES: Final = (BaseError, OSError, NotImplementedError)
 """What a request raises that an object store, or the way to it, has refused."""
 _REFUSALS: Final = (PermissionDeniedError, UnauthenticatedError, PermissionError)
-_USER: Final = re.compile(r"//[^/\s@]*@")
+_USER: Final = re.compile(r"//[^/\s]*@")
 """Whose requests they are, where an address says so: it may hold a password."""
 _LONGEST_WAIT: Final = timedelta(seconds=2)
 
@@ -51,6 +51,12 @@ class Address:
     timeout: float = 60.0
     retries: int = 2
     patience: float = 180.0
+
+    @property
+    def where(self) -> str:
+        """What tells it from all other places: the URL, and the server if it is not the cloud's."""
+        url, endpoint = self.url.rstrip("/"), _USER.sub("//", self.endpoint.rstrip("/"))
+        return f"{url} at {endpoint}" if endpoint else url
 
     def open(self) -> ObjectStore:
         """The store; no request is made."""

@@ -29,7 +29,8 @@ def doctor(run_id: RunId = "", configuration: Configuration = "", as_json: Json 
     It tells each key with where it is from (secrets hidden), what the run-log store says of
     itself, and what is broken, a sentence each. Of a run it reads every record of the journal,
     every value and every file that is kept. No run, record or file is made or changed; an SQLite
-    file is opened as a run would open it, which brings the tables of an older version up to date.
+    file is opened as a run would open it, which brings the tables of an older version up to date,
+    and in an object store objects are put and removed to try it.
 
     The exit status is 1 if anything is broken.
 

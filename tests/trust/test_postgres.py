@@ -18,8 +18,11 @@ from pydantic import SecretStr
 from runnable import AsyncPipeline, AsyncPythonTask
 from runnable.exceptions import ExecutionFailedError, StoreError
 from runnable.extensions.run_log_store.postgres import PostgresRunLogStore
+from runnable.following import follow_records
+from runnable.store import Append
 from runnable.testing.faults import Fault
 from runnable.testing.simulation import simulate
+from runnable.testing.store_samples import create, record, this_process
 from tests.postgres_server import PostgresServer, temporary_folder
 from tests.trust import owned_pipeline, pressing
 from tests.trust.pipelines import make
@@ -84,6 +87,37 @@ def test_a_server_that_is_restarted_under_many_runs_loses_and_repeats_nothing(
     away = ", ".join(f"{how} {seconds:.1f} s" for how, seconds in restarts.done)
     print(f"{many.runs} runs of {many.steps} steps in {took:.0f} s; the server was away: {away}")
     assert len(restarts.done) >= 2
+    store.server.close()
+
+
+async def test_a_follower_and_a_canceller_outlast_a_server_that_is_away_for_a_while(
+    own_server: PostgresServer, full: bool
+) -> None:
+    store = PostgresRunLogStore(url=SecretStr(own_server.url()))
+    lease = await asyncio.to_thread(create, store, "run")
+    seen: list[int] = []
+    first = asyncio.Event()
+
+    async def follower() -> None:
+        async for one in follow_records(store, "run", 0, wait=False):
+            seen.append(one.seq)
+            first.set()
+
+    following = asyncio.create_task(follower())
+    await first.wait()
+    await asyncio.to_thread(own_server.stop)
+    canceller = asyncio.create_task(
+        asyncio.to_thread(store.lease, "run", this_process(), "cancel", reason="enough")
+    )
+    await asyncio.sleep(3 if full else 1)  # how long it is away
+    await asyncio.to_thread(own_server.start)
+    assert (await canceller).cancel == "enough"
+    assert await asyncio.to_thread(store.wishes, ["run"]) == {"run": "enough"}
+    last = Append(lease, 1, [record(2, "pipeline_cancelled")], release=True)
+    assert await asyncio.to_thread(store.append, [last]) == [None]
+    async with asyncio.timeout(30):
+        await following
+    assert seen == [1, 2]
     store.server.close()
 
 

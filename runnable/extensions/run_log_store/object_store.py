@@ -7,12 +7,13 @@ run and by which clock, `object_store_runs` how runs are listed and removed.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Final, Self
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import ConfigDict, Field, SecretStr, field_validator
 
 from runnable import defaults
 from runnable.exceptions import JournalCorruptError, LeaseLostError, StoreError
@@ -49,6 +50,10 @@ class ObjectStoreRunLogStore(BaseRunLogStore):
         secret_access_key: What proves that; write `${NAME}`, and set the variable.
         timeout: Seconds that one request may take; one that fails is made again for
             `store_patience` seconds.
+        cancel_every: Seconds, at least, between two looks for runs that are to be cancelled, a LIST
+            each. A process with live runs looks twice a second, with 0 each time; with more, a run
+            hears of a wish to cancel so much later, at most at the next renewal of its
+            lease.
 
     Example:
         >>> store = ObjectStoreRunLogStore(url="memory:///doc")
@@ -59,6 +64,9 @@ class ObjectStoreRunLogStore(BaseRunLogStore):
         [1]
     """
 
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        extra="forbid", populate_by_name=True, defer_build=True, hide_input_in_errors=True
+    )
     service_name: ClassVar[str] = "object-store"
 
     url: str
@@ -67,6 +75,7 @@ class ObjectStoreRunLogStore(BaseRunLogStore):
     access_key_id: str = ""
     secret_access_key: SecretStr = SecretStr("")
     timeout: float = Field(default=30.0, gt=0)
+    cancel_every: float = Field(default=0.0, ge=0)
 
     @field_validator("url")
     @classmethod
@@ -77,28 +86,39 @@ class ObjectStoreRunLogStore(BaseRunLogStore):
             raise ValueError(f"it should be one of {known}, with a bucket")
         if "@" in parts.netloc or parts.query:
             raise ValueError("it holds credentials; give them as access_key_id and so on")
+        if parts.fragment:
+            raise ValueError("what follows its '#' would be left out; write %23")
         return url.rstrip("/")
+
+    @field_validator("endpoint")
+    @classmethod
+    def _without_credentials(cls, endpoint: str) -> str:
+        if "@" in endpoint:
+            raise ValueError("it holds credentials; give them as access_key_id and so on")
+        return endpoint
 
     @property
     def where(self) -> str:
-        """The URL."""
-        return self.url
+        """The URL, and the server if it is not AWS."""
+        return self._address.where
+
+    @property
+    def _address(self) -> Address:
+        return Address(
+            self.url,
+            self.endpoint,
+            self.region,
+            self.access_key_id,
+            self.secret_access_key.get_secret_value(),
+            self.timeout,
+            RETRIES,
+            self.store_patience,
+        )
 
     @cached_property
     def place(self) -> Place:
         """The connections, which all stores of this process with this address share."""
-        return PLACES.open(
-            Address(
-                self.url,
-                self.endpoint,
-                self.region,
-                self.access_key_id,
-                self.secret_access_key.get_secret_value(),
-                self.timeout,
-                RETRIES,
-                self.store_patience,
-            )
-        )
+        return PLACES.open(self._address)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy, which opens the place that its own keys name."""
@@ -194,8 +214,31 @@ class ObjectStoreRunLogStore(BaseRunLogStore):
         """The notes that there are; see the base class."""
         return object_store_runs.get_notes(self.place, list(names))
 
+    def describe(self) -> Mapping[str, str]:
+        """The place, its answer to two who create one object, its clock; see the base class.
+
+        For that objects are put and removed, but in a folder that is not there yet.
+        """
+        parts = urlsplit(self.url)
+        if parts.scheme == "file" and not os.path.isdir(unquote(parts.path)):
+            return {"place": self.where, "runs": "none yet: the first makes the folder"}
+        place, facts = self.place, {"place": self.where}
+        if parts.scheme not in ("file", "memory"):
+            found = "given" if self.access_key_id else "as the cloud's own tools find them"
+            facts["credentials"] = found
+        place.probe()
+        return {
+            **facts,
+            "conditional writes": "of two who create one object, the second is refused",
+            "clock": f"{round(place.clock_offset()):+d} s from this machine's",
+            "removals to be finished": f"{sum(1 for _ in place.list('deleting')):,}",
+            **super().describe(),
+        }
+
     def wishes(self, run_ids: Collection[str]) -> Mapping[str, str]:
         """Which of these runs somebody asked to cancel, by one request; see the base class."""
+        if not self.place.is_time_to_look(self.cancel_every):
+            return {}
         return object_store_leases.wishes(self.place, run_ids)
 
     def _append(self, entry: Append) -> LeaseLostError | None:

@@ -116,7 +116,10 @@ def renew(place: Place, run_id: str, epoch: int, seconds: float) -> Lease:
     live = not link.is_released if known is not None else not is_released(place, link)
     if live:
         place.put(f"{_lease_prefix(link)}/{max(1, round(seconds * 1000))}", b"", quick=True)
-    return lease_of(link, live=live, cancel=_wish(place, link, quick=True))
+    wish = _wish(place, link, quick=True)
+    if wish:
+        place.wished.add(_wish_key(link))
+    return lease_of(link, live=live, cancel=wish)
 
 
 def release(place: Place, run_id: str, epoch: int) -> Lease:
@@ -136,6 +139,11 @@ def released(place: Place, link: Link) -> None:
     with suppress(StoreError):  # a list finds out in a longer way
         if link.ended is not None:
             place.put(mark_key(link, link.epoch, link.ended), b"")
+    wish = _wish_key(link)
+    if wish in place.wished:
+        place.wished.discard(wish)
+        with suppress(StoreError):  # it goes with the run at the latest
+            place.delete([wish])
 
 
 def is_released(place: Place, link: Link) -> bool:
@@ -165,6 +173,7 @@ def wishes(place: Place, run_ids: Collection[str]) -> Mapping[str, str]:
             reason = _wish(place, link, quick=True)
             if reason:
                 found[run_id] = reason
+                place.wished.add(one.key)
     return found
 
 

@@ -101,11 +101,14 @@ class Place:
 
     def __init__(self, address: Address) -> None:
         self.address = address
-        self.where = address.url.rstrip("/")
+        self.where = address.where
         self.known = Known()
-        self._lock = threading.Lock()
+        self.wished: set[str] = set()
+        """The wishes to cancel that runs of this process have met."""
+        self._lock, self._looking = threading.Lock(), threading.Lock()
         self._opened: dict[bool, ObjectStore] = {}
         self._is_probed = False
+        self._looks_again = 0.0
         self._clock: tuple[float, float] | None = None
         """Seconds of the store's clock, and of this machine's at that moment or later."""
 
@@ -251,6 +254,21 @@ class Place:
                 "Take a server that has them, as S3 does, or another run-log-store.",
             ) from error
 
+    def is_time_to_look(self, seconds: float) -> bool:
+        """Whether it is so long ago that it last was."""
+        now = time.monotonic()
+        with self._looking:
+            if now < self._looks_again:
+                return False
+            self._looks_again = now + seconds
+            return True
+
+    def clock_offset(self) -> float:
+        """Seconds that the store's clock is ahead of this machine's, to a second or two."""
+        with self._lock:
+            stored, measured = self._measure()
+        return stored + boot_seconds() - measured - time.time()
+
     def has_passed(self, moment: float) -> bool:
         """Whether the store's clock is surely past that moment."""
         with self._lock:
@@ -282,7 +300,7 @@ class Place:
 
     def failure(self, error: BaseException) -> StoreError:
         """The error for what the store, or the way to it, refused."""
-        found = trouble(error, "run-log-store", self.address.endpoint)
+        found = trouble(error, "run-log-store")  # `where` names the endpoint
         return StoreError(self.where, found.reason, f"{found.advice}.", temporary=found.passes)
 
     def _store(self, *, quick: bool = False) -> ObjectStore:

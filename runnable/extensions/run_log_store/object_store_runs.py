@@ -106,8 +106,13 @@ def page(
 def _entries(place: Place, after: str) -> Iterator[Entry]:
     listed = (one.key.split("/")[-3:] for one in place.list("list", after=after))
     for (order, run_id), words in groupby(listed, key=lambda parts: (parts[0], parts[1])):
-        epoch, _, word = max(parts[2] for parts in words).partition("-")
-        yield Entry(order, run_id, int(epoch), word)
+        stand = [parts[2].partition("-") for parts in words]
+        # How an epoch has ended counts more than that it has begun.
+        epoch, word = max(
+            ((int(epoch), word) for epoch, _, word in stand),
+            key=lambda one: (one[0], one[1] != object_store_leases.OPEN),
+        )
+        yield Entry(order, run_id, epoch, word)
 
 
 def _summaries(

@@ -123,6 +123,11 @@ class PostgresRunLogStore(BaseRunLogStore):
                 ("dbname", "PGDATABASE", said.get("user") or ""),
             )
         )
+        if service := said.get("service") or os.environ.get("PGSERVICE"):
+            # The server's library finds what the file of services says.
+            named = [f"{key}={said[key]}" for key in ("host", "port", "dbname") if key in said]
+            place = " ".join((f"service={service}", *named))
+            return f"postgresql ({place}, schema {self.schema_name})"
         hosts, ports = host.split(","), port.split(",")
         pairs = zip(hosts, ports * len(hosts) if len(ports) == 1 else ports, strict=False)
         places = ",".join(f"{one}:{other or DEFAULT_PORT}" for one, other in pairs)
@@ -336,6 +341,10 @@ class PostgresRunLogStore(BaseRunLogStore):
         return self.server.patiently(
             lambda session: dict(session.execute(find, ([*run_ids],)).fetchall()), 0
         )
+
+    def describe(self) -> Mapping[str, str]:
+        """The server, its tables and their size; nothing is made; see the base class."""
+        return {"place": self.where, **self.server.describe()}
 
     def _look(self, run_id: str) -> Run:
         return self.server.patiently(

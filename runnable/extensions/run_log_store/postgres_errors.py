@@ -8,9 +8,15 @@ import psycopg
 
 from runnable.exceptions import StoreError
 
-_AWAY: Final = frozenset({"40001", "40P01", "55P03", "57014", "57P01", "57P02", "57P03", "53300"})
-"""It stops, starts, or has no place left; two transactions were in each other's way; it took too
-long: what was asked may be asked again."""
+_AWAY: Final = frozenset(
+    {
+        *("57P01", "57P02", "57P03", "53300"),
+        *("57014", "55P03", "40001", "40P01"),
+        *("57P05", "25P03", "25P04"),
+    }
+)
+"""It stops, starts, or has no place left; it took too long, or two transactions were in each
+other's way; it has ended a session that stood still: what was asked may be asked again."""
 _READ_ONLY: Final = "25006"
 _NO_SPACE: Final = frozenset({"53100", "53200"})
 _NO_RIGHTS: Final = frozenset({"42501", "28000", "28P01"})

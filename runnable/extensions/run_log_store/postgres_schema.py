@@ -62,10 +62,8 @@ def prepare(session: Session, schema: str, where: str) -> None:
         StoreError: If a newer version made them, or the database's encoding is not UTF-8.
         psycopg.Error: If the server refuses.
     """
-    found = _version(session, schema)
-    if found == len(MIGRATIONS):
+    if version(session, schema, where) == len(MIGRATIONS):
         return
-    _check(session, found, where)
     with session.transaction():
         lock = crc32(f"runnable {schema}".encode())
         session.execute("SELECT pg_advisory_xact_lock(%s::bigint)", (lock,))
@@ -82,8 +80,19 @@ def prepare(session: Session, schema: str, where: str) -> None:
         session.execute("UPDATE version SET version=%s", (len(MIGRATIONS),))
 
 
+def version(session: Session, schema: str, where: str) -> int:
+    """The version of the tables that are there; 0 if there are none.
+
+    Raises:
+        StoreError: If a newer version made them, or the database's encoding is not UTF-8.
+    """
+    found = _version(session, schema)
+    if found != len(MIGRATIONS):
+        _check(session, found, where)
+    return found
+
+
 def _version(session: Session, schema: str) -> int:
-    """The version of the tables that are there; 0 if there are none."""
     if not session.execute(_FIND_VERSION, (schema,)).fetchall():
         return 0
     return int(session.execute("SELECT version FROM version").fetchall()[0][0])

@@ -6,7 +6,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, Final, NamedTuple, TypeVar
 from weakref import WeakValueDictionary, finalize
@@ -17,6 +17,7 @@ from psycopg.errors import ConnectionTimeout
 from psycopg.pq import TransactionStatus
 
 from runnable.exceptions import StoreError
+from runnable.extensions.run_log_store.postgres_description import describe
 from runnable.extensions.run_log_store.postgres_errors import store_error
 from runnable.extensions.run_log_store.postgres_hints import Listener, Teller
 from runnable.extensions.run_log_store.postgres_schema import Session, prepare
@@ -157,6 +158,20 @@ class Server:
         session.seconds = None
         return session
 
+    def describe(self) -> Mapping[str, str]:
+        """What the server and the tables are, looked at in a session of its own; none is made.
+
+        Raises:
+            StoreError: If the server is away, refuses, or has tables of a newer version.
+        """
+        session = self._connect(makes_tables=False)
+        try:
+            return describe(session, self.settings.schema, self.settings.where)
+        except psycopg.Error as error:
+            raise self.error(error) from error
+        finally:
+            _close(session)
+
     @property
     def _channel(self) -> str:
         return f"runnable_{self.settings.schema}"
@@ -206,8 +221,12 @@ class Server:
                 self._idle.append(session)
             self._changed.notify()
 
-    def _connect(self) -> _Bounded:
-        """A new session, which finds the tables by their names; the first one makes them."""
+    def _connect(self, *, makes_tables: bool = True) -> _Bounded:
+        """A new session, which finds the tables by their names; the first one makes them.
+
+        Args:
+            makes_tables: Whether it does.
+        """
         settings = self.settings
         try:
             session = _Bounded.connect(
@@ -220,14 +239,15 @@ class Server:
         try:
             session.seconds = settings.timeout + GRACE_SECONDS
             self._set_up(session)
-            prepare(session, settings.schema, settings.where)
+            if makes_tables:
+                prepare(session, settings.schema, settings.where)
         except psycopg.Error as error:
             _close(session)
             raise self.error(error) from error
         except BaseException:
             _close(session)
             raise
-        self._was_reached = True
+        self._was_reached = self._was_reached or makes_tables
         return session
 
     def _set_up(self, session: Session) -> None:
@@ -244,6 +264,7 @@ class Server:
 
 _SET: Final = """
 SELECT set_config('search_path', %(schema)s, false),
+    set_config('default_transaction_isolation', 'read committed', false),
     set_config('statement_timeout', %(timeout)s, false),
     set_config('idle_in_transaction_session_timeout', %(timeout)s, false),
     set_config('synchronous_commit', %(commit)s, false)
@@ -254,7 +275,9 @@ def _parameters(settings: Settings) -> dict[str, Any]:
     """What is said to the server's library beside the url, which wins."""
     given = conninfo_to_dict(settings.url)
     kept: dict[str, Any] = {name: value for name, value in KEEP_ALIVE.items() if name not in given}
-    return {**kept, "connect_timeout": max(1, round(settings.connect_timeout))}
+    # In another encoding than the database's not every text could be sent.
+    forced = {"client_encoding": "UTF8"}
+    return {**kept, **forced, "connect_timeout": max(1, round(settings.connect_timeout))}
 
 
 def _close_all(sessions: Sequence[Session]) -> None:

@@ -19,9 +19,9 @@ from runnable.exceptions import (
     RunNotFoundError,
     StoreError,
 )
-from runnable.extensions.run_log_store import object_store_place
+from runnable.extensions.run_log_store import object_store_place, object_store_runs
 from runnable.extensions.run_log_store.object_store import ObjectStoreRunLogStore
-from runnable.kinds import CONTROL_KINDS
+from runnable.kinds import CONTROL_KINDS, END_STATUS
 from runnable.store import Append
 from runnable.testing import RunLogStoreSuite
 from runnable.testing.store_samples import (
@@ -64,14 +64,17 @@ def keys(store: ObjectStoreRunLogStore) -> list[str]:
         ({"url": "s3://"}, "with a bucket"),
         ({"url": "files"}, "it should be one of"),
         ({"url": "s3://key:secret@files/runs"}, "it holds credentials"),
+        ({"url": "s3://files/runs#1"}, "write %23"),
+        ({"url": "s3://files", "endpoint": "http://key:secret@host"}, "it holds credentials"),
         ({"url": "s3://files", "bucket": "x"}, "bucket"),
         ({"url": "s3://files", "timeout": 0}, "timeout"),
         ({}, "url"),
     ],
 )
 def test_the_keys_of_a_configuration_are_checked(given: dict[str, object], told: str) -> None:
-    with pytest.raises(ValidationError, match=told):
+    with pytest.raises(ValidationError, match=told) as caught:
         ObjectStoreRunLogStore.model_validate(given)
+    assert "key:secret" not in str(caught.value)
 
 
 def test_a_secret_is_never_shown() -> None:
@@ -84,7 +87,7 @@ def test_a_secret_is_never_shown() -> None:
 
 def test_a_store_makes_no_request_before_it_is_used() -> None:
     store = ObjectStoreRunLogStore(url="s3://files/x", endpoint="http://127.0.0.1:9")
-    assert store.where == "s3://files/x"
+    assert store.where == "s3://files/x at http://127.0.0.1:9"
 
 
 def test_a_deposed_owner_is_refused_though_this_process_never_saw_the_run() -> None:
@@ -236,3 +239,66 @@ def test_a_store_that_lists_in_no_order_is_refused(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(object_store_place, "obstore", mixed)
     with pytest.raises(StoreError, match="in no order"):
         store.list_runs(limit=5)
+
+
+def test_one_bucket_of_two_servers_is_two_places() -> None:
+    one = ObjectStoreRunLogStore(url="s3://files/x", endpoint="http://one:9/")
+    other = ObjectStoreRunLogStore(url="s3://files/x", endpoint="http://two:9")
+    assert one.where != other.where
+    assert one.where == one.model_copy(update={"endpoint": "http://one:9"}).where
+    assert ObjectStoreRunLogStore(url="s3://files/x/").where == "s3://files/x"
+
+
+def test_a_wish_that_was_met_leaves_nothing_to_look_through() -> None:
+    store = memory()
+    for run_id in ("first", "second"):
+        lease = create(store, run_id)
+        store.lease(run_id, process_elsewhere(), "cancel", reason="enough")
+        assert store.wishes([run_id]) == {run_id: "enough"}
+        end = record(2, "pipeline_cancelled")
+        assert store.append([Append(lease, 1, [end], release=True)]) == [None]
+    lease = create(store, "third")
+    store.lease("third", process_elsewhere(), "cancel", reason="enough")
+    assert store.lease("third", this_process(), "renew", epoch=1).cancel == "enough"
+    store.lease("third", this_process(), "release", epoch=1)
+    assert [key for key in keys(store) if key.startswith("cancels")] == []
+
+
+def test_wishes_are_looked_for_as_often_as_is_set() -> None:
+    store = memory()
+    create(store, "first")
+    seldom = store.model_copy(update={"cancel_every": 3_600.0})
+    assert seldom.wishes(["first"]) == {}
+    store.lease("first", process_elsewhere(), "cancel", reason="enough")
+    assert seldom.wishes(["first"]) == {}
+    assert seldom.lease("first", this_process(), "renew", epoch=1).cancel == "enough"
+
+
+@pytest.mark.parametrize("kind", sorted(END_STATUS))
+def test_a_list_shows_how_a_later_life_ended_without_a_look_at_the_journal(kind: str) -> None:
+    store = memory()
+    create(store, "first", owner=dead_process())
+    lease = store.lease("first", this_process(), "take", epoch=2, first=record(2))
+    assert store.append([Append(lease, 2, [record(3, kind)], release=True)]) == [None]
+    entries = list(object_store_runs._entries(store.place, ""))
+    assert [(one.epoch, one.word) for one in entries] == [(2, END_STATUS[kind])]
+    assert [one.status for one in store.list_runs(limit=1)] == [END_STATUS[kind]]
+
+
+def test_a_store_is_described_and_keeps_nothing_of_that() -> None:
+    store = memory()
+    found = store.describe()
+    assert found["place"] == store.where
+    assert found["conditional writes"] == "of two who create one object, the second is refused"
+    assert found["runs"] == "none yet"
+    assert abs(int(found["clock"].partition(" ")[0])) <= 2
+    assert keys(store) == []
+
+
+def test_a_folder_that_is_not_there_is_described_and_not_made(tmp_path: Path) -> None:
+    folder = tmp_path / "not yet"
+    store = ObjectStoreRunLogStore(url=folder.as_uri())
+    assert store.describe()["runs"] == "none yet: the first makes the folder"
+    assert not folder.exists()
+    create(store, "first")
+    assert store.describe()["runs"] == "there are some"

@@ -639,3 +639,106 @@ def test_the_sessions_of_a_store_that_is_gone_are_ended(
     deadline = time.monotonic() + 20
     while ask(f"SELECT 1 FROM pg_stat_activity WHERE pid = {backend}"):
         assert time.monotonic() < deadline
+
+
+# What a careless server, and its settings, may do
+
+
+def test_texts_arrive_whatever_encoding_the_url_asks_for(
+    postgres: PostgresServer, store: PostgresRunLogStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    url = postgres.url(client_encoding="LATIN1")
+    other = made(url, schema=store.schema_name)
+    create(other, "first", tag="日本")
+    assert [one.tag for one in store.list_runs(limit=1)] == ["日本"]
+    other.server.close()
+
+
+@pytest.mark.parametrize("setting", ["idle_session_timeout", "idle_in_transaction_session_timeout"])
+def test_a_session_that_stood_still_and_was_ended_is_replaced(
+    store: PostgresRunLogStore, ask: Ask, setting: str
+) -> None:
+    lease = create(store, "first")
+    ended: list[int] = []
+
+    def stand_still(session: psycopg.Connection[Any]) -> int:
+        pid = session.info.backend_pid
+        if not ended:
+            ended.append(pid)
+            session.execute(f"SET {setting} = '50ms'".encode())
+            if "transaction" in setting:
+                session.execute("BEGIN")
+            give_up = time.monotonic() + 30
+            while ask(f"SELECT pid FROM pg_stat_activity WHERE pid = {pid}"):
+                assert time.monotonic() < give_up
+                time.sleep(0.01)
+            session.execute("SELECT 1")
+        return pid
+
+    assert store.server.patiently(stand_still, 0) != ended[0]
+    assert store.append([Append(lease, 1, [record(2)])]) == [None]
+
+
+@pytest.mark.parametrize("code", ["57P05", "25P03", "25P04"])
+def test_that_a_session_was_ended_for_standing_still_passes(code: str) -> None:
+    assert store_error("here", psycopg.errors.lookup(code)("ended")).temporary
+
+
+def test_appends_are_made_whatever_isolation_the_database_is_set_to(
+    postgres: PostgresServer, store: PostgresRunLogStore, ask: Ask
+) -> None:
+    url = postgres.url(options="-c%20default_transaction_isolation%3Dserializable")
+    other = made(url, schema=store.schema_name)
+    level = other.server.patiently(
+        lambda session: session.execute("SHOW transaction_isolation").fetchall(), 0
+    )
+    assert level == [("read committed",)]
+    other.server.close()
+
+
+def test_stores_of_different_services_are_not_taken_for_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("PGSERVICE", raising=False)
+    assert made("service=one").where == "postgresql (service=one, schema runnable)"
+    told = made("postgresql://me:pw@/runs?service=two").where
+    assert told == "postgresql (service=two dbname=runs, schema runnable)"
+    monkeypatch.setenv("PGSERVICE", "three")
+    assert made("").where == "postgresql (service=three, schema runnable)"
+
+
+# What `runnable doctor` shows
+
+
+def test_a_server_is_described_without_making_anything(
+    store: PostgresRunLogStore, ask: Ask
+) -> None:
+    found = store.describe()
+    assert found["server"].startswith("PostgreSQL 1")
+    assert found["tables"] == "none yet: the first run makes them"
+    assert ask(f"SELECT count(*) FROM pg_namespace WHERE nspname='{store.schema_name}'") == [(0,)]
+    create(store, "first")
+    found = store.describe()
+    assert (found["tables"], found["runs"]) == ("version 1", "1")
+    assert "missing rights" not in found
+    assert int(found["size"].partition(" ")[0].replace(",", "")) > 8_192
+
+
+def test_the_rights_that_a_user_lacks_are_told(
+    postgres: PostgresServer, store: PostgresRunLogStore, ask: Ask
+) -> None:
+    create(store, "first")
+    schema, user = store.schema_name, f"reader_of_{store.schema_name}"
+    ask(f"CREATE ROLE {user} LOGIN")
+    ask(f"GRANT USAGE ON SCHEMA {schema} TO {user}")
+    ask(f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {user}")
+    other = made(postgres.url(user=user), schema=schema)
+    assert other.describe()["missing rights"] == "insert, update, delete"
+    assert other.describe()["user"] == user
+
+
+def test_a_server_that_cannot_be_described_is_one_sentence() -> None:
+    with pytest.raises(StoreError, match="the server cannot be reached") as caught:
+        made(NOBODY_LISTENS).describe()
+    assert "very-secret" not in str(caught.value)
