@@ -13,6 +13,7 @@ from typing import Final
 from runnable.catalog import BaseCatalog
 from runnable.defaults import RUNNING, Status
 from runnable.exceptions import RunHeldError, RunNotFoundError
+from runnable.names import check_run_id
 from runnable.store import BaseRunLogStore, Owner, RunSummary
 
 PAGE: Final = 500
@@ -28,28 +29,34 @@ def delete_run(run_id: str, store: BaseRunLogStore, catalog: BaseCatalog) -> Non
         catalog: Where its files are.
 
     Raises:
+        InvalidNameError: If no run can have that id.
         RunNotFoundError: If there is no such run, and no deletion of it was begun.
         RunHeldError: If a live owner holds it; nothing is changed.
         StoreError: If the store fails.
         CatalogError: If the files cannot be removed; doing it again goes on with that.
     """
-    began = catalog.deletions().get(run_id) == store.where
-    if not began:
-        catalog.begin_deletion(run_id, store.where)
+    check_run_id(run_id)
     try:
-        store.delete_run(run_id)
+        store.lease(run_id, Owner.current(), "look")
     except RunNotFoundError:
-        if not began:
+        if catalog.deletions().get(run_id) != store.where:
+            raise
+    else:
+        catalog.begin_deletion(run_id, store.where)
+        try:
+            store.delete_run(run_id)
+        except RunNotFoundError:
+            pass  # another process was faster; its files may still be there
+        except RunHeldError:
             catalog.call_off_deletion(run_id)
             raise
-    except RunHeldError:
-        catalog.call_off_deletion(run_id)
-        raise
     catalog.delete_run(run_id)
 
 
 def finish_deletions(store: BaseRunLogStore, catalog: BaseCatalog) -> list[str]:
     """Go on with the deletions of this store's runs that were interrupted.
+
+    One whose run is still there stays noted: another process may be about to remove its journal.
 
     Returns:
         The runs whose files are removed now.
@@ -67,8 +74,6 @@ def finish_deletions(store: BaseRunLogStore, catalog: BaseCatalog) -> list[str]:
         except RunNotFoundError:
             catalog.delete_run(run_id)
             finished.append(run_id)
-        else:
-            catalog.call_off_deletion(run_id)
     return finished
 
 
