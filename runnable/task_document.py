@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Final, Literal, Self, cast
 
 from pydantic import (
     AfterValidator,
-    Base64Bytes,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
@@ -38,6 +39,15 @@ def _path(path: str) -> str:
     return path
 
 
+def _decoded(text: object) -> bytes:
+    if not isinstance(text, str):
+        raise ValueError("is no text")
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise ValueError(f"is not base64 ({error})") from None
+
+
 class _Part(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -54,7 +64,7 @@ class PickledValue(_Part):
 
     kind: Literal["object"]
     type: str
-    pickle: Base64Bytes
+    pickle: Annotated[bytes, BeforeValidator(_decoded)]
 
 
 class KeptFile(_Part):
@@ -149,8 +159,18 @@ class TaskDocument(_Part):
             raise TaskDocumentError(f"task: {error}") from error
 
     def make_parameters(self, pickler: BasePickler) -> dict[str, Parameter]:
-        """The parameters that the step sees."""
-        return {name: _parameter(value, pickler) for name, value in self.parameters.items()}
+        """The parameters that the step sees.
+
+        Raises:
+            TaskDocumentError: If one cannot be a parameter.
+        """
+        found: dict[str, Parameter] = {}
+        for name, value in self.parameters.items():
+            try:
+                found[name] = _parameter(value, pickler)
+            except RunnableError as error:
+                raise TaskDocumentError(f"parameters.{name}: {error}") from error
+        return found
 
     def make_ledger(self) -> Ledger | None:
         """The files that the step sees; None if there are none."""
