@@ -9,7 +9,6 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self, cast
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
@@ -39,13 +38,18 @@ def _path(path: str) -> str:
     return path
 
 
-def _decoded(text: object) -> bytes:
-    if not isinstance(text, str):
-        raise ValueError("is no text")
+def _base64(text: str) -> str:
     try:
-        return base64.b64decode(text, validate=True)
+        base64.b64decode(text, validate=True)
     except ValueError as error:
         raise ValueError(f"is not base64 ({error})") from None
+    return text
+
+
+def _inside(name: str) -> str:
+    if any(part in ("", ".", "..") for part in name.split("/")):
+        raise ValueError("does not stay in its folder")
+    return name
 
 
 class _Part(BaseModel):
@@ -64,13 +68,13 @@ class PickledValue(_Part):
 
     kind: Literal["object"]
     type: str
-    pickle: Annotated[bytes, BeforeValidator(_decoded)]
+    pickle: Annotated[str, AfterValidator(_base64)]
 
 
 class KeptFile(_Part):
     """A file that an earlier step has put, as this step sees it."""
 
-    name: str
+    name: Annotated[str, AfterValidator(_inside)]
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     size: Annotated[int, Field(ge=0)]
     path: Annotated[str, AfterValidator(_path)]
@@ -118,7 +122,7 @@ class TaskDocument(_Part):
         ],
         Field(max_length=MAX_PARAMETERS),
     ] = {}
-    variables: dict[str, JsonValue] = {}
+    variables: dict[Annotated[str, AfterValidator(check_parameter_name)], JsonValue] = {}
     files: list[KeptFile] = []
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "WARNING"
     nonce: Annotated[str, Field(pattern=r"^[A-Za-z0-9]{0,64}$")] = ""
@@ -191,7 +195,7 @@ class TaskDocument(_Part):
 
 def _parameter(value: PlainValue | PickledValue, pickler: BasePickler) -> Parameter:
     if isinstance(value, PickledValue):
-        return ObjectParameter(value.pickle, value.type, pickler.loads)
+        return ObjectParameter(base64.b64decode(value.pickle), value.type, pickler.loads)
     return KINDS[value.kind](value.value)
 
 

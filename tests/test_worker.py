@@ -352,6 +352,11 @@ def parameter(value: bytes) -> bytes:
     return b'{"run_id":"r","path":"a","task":%b,"parameters":{"x":%b}}' % (task, value)
 
 
+def file(name: bytes) -> bytes:
+    one = b'{"name":"%b","sha256":"%b","size":1,"path":"w"}' % (name, b"a" * 64)
+    return b'{"run_id":"r","path":"a","task":{},"files":[%b]}' % one
+
+
 @pytest.mark.parametrize(
     ("wanted", "told"),
     [
@@ -366,6 +371,9 @@ def parameter(value: bytes) -> bytes:
         (b'{"run_id":"r","path":"a","task":{"command_type":"pyton"}}', "there are: python"),
         (parameter(b'{"kind":"object","type":"t","pickle":"%%%"}'), "is not base64"),
         (parameter(b'{"kind":"json","value":Infinity}'), "parameters.x: "),
+        (b'{"run_id":"r","path":"a","task":{},"variables":{"a\\nb":1}}', "a control character"),
+        (file(b"../a"), "'files.0.name': does not stay in its folder"),
+        (file(b"/etc/passwd"), "'files.0.name': does not stay in its folder"),
     ],
 )
 def test_a_document_that_cannot_be_carried_out_is_one_sentence(
