@@ -228,6 +228,7 @@ def test_the_deletion_of_another_stores_run_is_left_to_that_one(
     places: tuple[BaseRunLogStore, FileSystemCatalog],
 ) -> None:
     store, catalog = places
+    catalog.claim("gone", "a" * 64)
     catalog.begin_deletion("gone", "another/runs.db")
     assert finish_deletions(store, catalog) == []
     assert catalog.deletions() == {"gone": "another/runs.db"}

@@ -114,7 +114,9 @@ class FileSystemCatalog(BaseCatalog):
     def begin_deletion(self, run_id: str, store: str) -> None:
         """Note it on the disk, if there are files of it."""
         with suppress(FileNotFoundError), self._open() as folder:
-            folder.replace(f"{DELETED}/{run_id}", [store.encode()], mode=0o600, folders=PRIVATE)
+            if any(folder.facts(name) for name in (f"{CLAIMED}/{run_id}", run_id)):
+                note = f"{DELETED}/{run_id}"
+                folder.replace(note, [store.encode()], mode=0o600, folders=PRIVATE)
 
     def call_off_deletion(self, run_id: str) -> None:
         """Take the note away."""

@@ -143,3 +143,11 @@ def test_what_a_run_refers_to_already_is_not_written_again(
     synced.clear()
     catalog.claim("run", "a" * 64)
     assert synced == []
+
+
+def test_the_deletion_of_a_run_without_files_writes_nothing(catalog: FileSystemCatalog):
+    catalog.claim("other", "a" * 64)
+    catalog.begin_deletion("run", "a store")
+    assert catalog.deletions() == {}
+    catalog.begin_deletion("other", "a store")
+    assert catalog.deletions() == {"other": "a store"}
