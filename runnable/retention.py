@@ -7,12 +7,13 @@ a deletion that was interrupted is gone on with by the next one.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Final
 
 from runnable.catalog import BaseCatalog
 from runnable.defaults import RUNNING, Status
-from runnable.exceptions import RunHeldError, RunNotFoundError
+from runnable.exceptions import CatalogError, RunHeldError, RunNotFoundError
+from runnable.names import check_run_id
 from runnable.store import BaseRunLogStore, Owner, RunSummary
 
 PAGE: Final = 500
@@ -28,35 +29,51 @@ def delete_run(run_id: str, store: BaseRunLogStore, catalog: BaseCatalog) -> Non
         catalog: Where its files are.
 
     Raises:
+        InvalidNameError: If no run can have that id.
         RunNotFoundError: If there is no such run, and no deletion of it was begun.
         RunHeldError: If a live owner holds it; nothing is changed.
         StoreError: If the store fails.
         CatalogError: If the files cannot be removed; doing it again goes on with that.
     """
-    began = catalog.deletions().get(run_id) == store.where
-    if not began:
-        catalog.begin_deletion(run_id, store.where)
+    check_run_id(run_id)
     try:
-        store.delete_run(run_id)
+        store.lease(run_id, Owner.current(), "look")
     except RunNotFoundError:
-        if not began:
+        if catalog.deletions().get(run_id) != store.where:
+            raise
+    else:
+        catalog.begin_deletion(run_id, store.where)
+        try:
+            store.delete_run(run_id)
+        except RunNotFoundError:
+            pass  # another process was faster; its files may still be there
+        except RunHeldError:
             catalog.call_off_deletion(run_id)
             raise
-    except RunHeldError:
-        catalog.call_off_deletion(run_id)
-        raise
     catalog.delete_run(run_id)
 
 
-def finish_deletions(store: BaseRunLogStore, catalog: BaseCatalog) -> list[str]:
+def finish_deletions(
+    store: BaseRunLogStore,
+    catalog: BaseCatalog,
+    on_failure: Callable[[str, CatalogError], None] | None = None,
+) -> list[str]:
     """Go on with the deletions of this store's runs that were interrupted.
+
+    One whose run is still there stays noted: another process may be about to remove its journal.
+
+    Args:
+        store: Where the journals were.
+        catalog: Where the files are.
+        on_failure: Is told of each run whose files cannot be removed, and the others go on; without
+            it the first of them is raised.
 
     Returns:
         The runs whose files are removed now.
 
     Raises:
         StoreError: If the store fails.
-        CatalogError: If files cannot be removed.
+        CatalogError: If it cannot be found out which they are, or files cannot be removed.
     """
     finished: list[str] = []
     for run_id, where in catalog.deletions().items():
@@ -64,11 +81,16 @@ def finish_deletions(store: BaseRunLogStore, catalog: BaseCatalog) -> list[str]:
             continue
         try:
             store.lease(run_id, Owner.current(), "look")
+            continue
         except RunNotFoundError:
+            pass
+        try:
             catalog.delete_run(run_id)
             finished.append(run_id)
-        else:
-            catalog.call_off_deletion(run_id)
+        except CatalogError as error:
+            if on_failure is None:
+                raise
+            on_failure(run_id, error)
     return finished
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable
 from typing import Annotated, Any, ClassVar, Final, Literal, Self, cast
 
 from pydantic import (
     AfterValidator,
-    Base64Bytes,
     BaseModel,
     ConfigDict,
     Field,
@@ -38,6 +38,20 @@ def _path(path: str) -> str:
     return path
 
 
+def _base64(text: str) -> str:
+    try:
+        base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise ValueError(f"is not base64 ({error})") from None
+    return text
+
+
+def _inside(name: str) -> str:
+    if any(part in ("", ".", "..") for part in name.split("/")):
+        raise ValueError("does not stay in its folder")
+    return name
+
+
 class _Part(BaseModel):
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -54,13 +68,13 @@ class PickledValue(_Part):
 
     kind: Literal["object"]
     type: str
-    pickle: Base64Bytes
+    pickle: Annotated[str, AfterValidator(_base64)]
 
 
 class KeptFile(_Part):
     """A file that an earlier step has put, as this step sees it."""
 
-    name: str
+    name: Annotated[str, AfterValidator(_inside)]
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
     size: Annotated[int, Field(ge=0)]
     path: Annotated[str, AfterValidator(_path)]
@@ -108,7 +122,7 @@ class TaskDocument(_Part):
         ],
         Field(max_length=MAX_PARAMETERS),
     ] = {}
-    variables: dict[str, JsonValue] = {}
+    variables: dict[Annotated[str, AfterValidator(check_parameter_name)], JsonValue] = {}
     files: list[KeptFile] = []
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "WARNING"
     nonce: Annotated[str, Field(pattern=r"^[A-Za-z0-9]{0,64}$")] = ""
@@ -149,8 +163,18 @@ class TaskDocument(_Part):
             raise TaskDocumentError(f"task: {error}") from error
 
     def make_parameters(self, pickler: BasePickler) -> dict[str, Parameter]:
-        """The parameters that the step sees."""
-        return {name: _parameter(value, pickler) for name, value in self.parameters.items()}
+        """The parameters that the step sees.
+
+        Raises:
+            TaskDocumentError: If one cannot be a parameter.
+        """
+        found: dict[str, Parameter] = {}
+        for name, value in self.parameters.items():
+            try:
+                found[name] = _parameter(value, pickler)
+            except RunnableError as error:
+                raise TaskDocumentError(f"parameters.{name}: {error}") from error
+        return found
 
     def make_ledger(self) -> Ledger | None:
         """The files that the step sees; None if there are none."""
@@ -171,7 +195,7 @@ class TaskDocument(_Part):
 
 def _parameter(value: PlainValue | PickledValue, pickler: BasePickler) -> Parameter:
     if isinstance(value, PickledValue):
-        return ObjectParameter(value.pickle, value.type, pickler.loads)
+        return ObjectParameter(base64.b64decode(value.pickle), value.type, pickler.loads)
     return KINDS[value.kind](value.value)
 
 

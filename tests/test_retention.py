@@ -13,7 +13,13 @@ from hypothesis import strategies as st
 from runnable import Catalog, Pipeline, PythonTask, ShellTask
 from runnable.config import load_services
 from runnable.defaults import Status
-from runnable.exceptions import CatalogError, RunHeldError, RunNotFoundError, StoreError
+from runnable.exceptions import (
+    CatalogError,
+    InvalidNameError,
+    RunHeldError,
+    RunNotFoundError,
+    StoreError,
+)
 from runnable.extensions.catalog import file_system
 from runnable.extensions.catalog.file_system import FileSystemCatalog
 from runnable.extensions.run_log_store.buffered import BufferedRunLogStore
@@ -95,6 +101,19 @@ def test_a_run_that_somebody_holds_keeps_all_that_it_has(
     assert store.list_runs(limit=1)[0].run_id == "held"
 
 
+@pytest.mark.parametrize("run_id", ["../../mine.csv", "/etc/nothing", ".objects", ""])
+def test_what_is_no_run_id_touches_no_file(
+    places: tuple[BaseRunLogStore, FileSystemCatalog], run_id: str
+) -> None:
+    store, catalog = places
+    Path("mine.csv").write_text("mine")
+    before = everything(catalog)
+    with pytest.raises(InvalidNameError, match="run id"):
+        delete_run(run_id, store, catalog)
+    assert Path("mine.csv").read_text() == "mine"
+    assert everything(catalog) == before
+
+
 class Died(BaseException):
     """The process ended here."""
 
@@ -152,10 +171,64 @@ def test_a_deletion_that_was_interrupted_anywhere_is_gone_on_with(
         assert store.get_run_log_by_id(name).parameters["long"] == name * 100_000
 
 
+def test_a_deletion_that_another_process_meets_under_way_is_still_gone_on_with(
+    places: tuple[BaseRunLogStore, FileSystemCatalog], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, catalog = places
+    real = SQLiteRunLogStore.delete_run
+
+    def met(self: SQLiteRunLogStore, run_id: str) -> None:
+        assert finish_deletions(store, catalog) == []
+        real(self, run_id)
+        raise Died
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SQLiteRunLogStore, "delete_run", met)
+        with pytest.raises(Died):
+            delete_run("one", store, catalog)
+    assert finish_deletions(store, catalog) == ["one"]
+    assert not any("one" in name for name in everything(catalog))
+
+
+def test_two_that_delete_one_run_at_once_both_succeed(
+    places: tuple[BaseRunLogStore, FileSystemCatalog], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, catalog = places
+    real = SQLiteRunLogStore.delete_run
+
+    def slower(self: SQLiteRunLogStore, run_id: str) -> None:
+        monkeypatch.undo()
+        delete_run(run_id, store, catalog)
+        real(self, run_id)
+
+    monkeypatch.setattr(SQLiteRunLogStore, "delete_run", slower)
+    delete_run("one", store, catalog)
+    assert not any("one" in name for name in everything(catalog))
+    assert catalog.deletions() == {}
+
+
+def test_files_that_another_removes_meanwhile_do_not_end_a_deletion_early(
+    places: tuple[BaseRunLogStore, FileSystemCatalog], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, catalog = places
+    real = os.unlink
+
+    def slower(name: str, *, dir_fd: int | None = None) -> None:
+        real(name, dir_fd=dir_fd)
+        if name == "out.txt":
+            monkeypatch.undo()
+            real(name, dir_fd=dir_fd)
+
+    monkeypatch.setattr(os, "unlink", slower)
+    delete_run("one", store, catalog)
+    assert not Path(catalog.catalog_location, "one").exists()
+
+
 def test_the_deletion_of_another_stores_run_is_left_to_that_one(
     places: tuple[BaseRunLogStore, FileSystemCatalog],
 ) -> None:
     store, catalog = places
+    catalog.claim("gone", "a" * 64)
     catalog.begin_deletion("gone", "another/runs.db")
     assert finish_deletions(store, catalog) == []
     assert catalog.deletions() == {"gone": "another/runs.db"}

@@ -347,6 +347,16 @@ def test_records_can_go_to_another_descriptor(command: list[str], own_folder: Pa
     assert done.stdout.decode().split("\n") == ["past Python", "past Python, too", ""]
 
 
+def parameter(value: bytes) -> bytes:
+    task = b'{"command":"statistics.mean"}'
+    return b'{"run_id":"r","path":"a","task":%b,"parameters":{"x":%b}}' % (task, value)
+
+
+def file(name: bytes) -> bytes:
+    one = b'{"name":"%b","sha256":"%b","size":1,"path":"w"}' % (name, b"a" * 64)
+    return b'{"run_id":"r","path":"a","task":{},"files":[%b]}' % one
+
+
 @pytest.mark.parametrize(
     ("wanted", "told"),
     [
@@ -359,6 +369,11 @@ def test_records_can_go_to_another_descriptor(command: list[str], own_folder: Pa
         (b'{"run_id":"r","path":"a","task":{},"more":1}', "'more': there is no such key"),
         (b'{"run_id":"r","path":"a","task":{"command":"a.b","timout":1}}', "timout"),
         (b'{"run_id":"r","path":"a","task":{"command_type":"pyton"}}', "there are: python"),
+        (parameter(b'{"kind":"object","type":"t","pickle":"%%%"}'), "is not base64"),
+        (parameter(b'{"kind":"json","value":Infinity}'), "parameters.x: "),
+        (b'{"run_id":"r","path":"a","task":{},"variables":{"a\\nb":1}}', "a control character"),
+        (file(b"../a"), "'files.0.name': does not stay in its folder"),
+        (file(b"/etc/passwd"), "'files.0.name': does not stay in its folder"),
     ],
 )
 def test_a_document_that_cannot_be_carried_out_is_one_sentence(

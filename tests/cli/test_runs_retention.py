@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from runnable import Catalog, ExecutionFailedError, Pipeline, ShellTask, Stub
+from runnable import Catalog, ExecutionFailedError, Pipeline, ShellTask, Stub, retention
 from runnable.cli.app import app
-from runnable.config import load_store
+from runnable.config import load_services, load_store
+from runnable.exceptions import CatalogError
+from runnable.extensions.catalog.file_system import FileSystemCatalog
+from runnable.store import BaseRunLogStore, RunSummary
 from runnable.testing.store_samples import create
 
 Command = Callable[..., Any]
@@ -103,8 +106,6 @@ def test_a_dry_run_only_says_which(command: Command, runs: list[str]) -> None:
 
 
 def test_to_prune_finishes_what_was_interrupted(command: Command, runs: list[str]) -> None:
-    from runnable.config import load_services
-
     services = load_services(interactive_default="local")
     services.catalog.begin_deletion("run-0", services.run_log_store.where)
     services.run_log_store.delete_run("run-0")
@@ -112,6 +113,43 @@ def test_to_prune_finishes_what_was_interrupted(command: Command, runs: list[str
     assert command("prune", "--keep-last", "9").exit_code == 0
     assert not Path(".catalog/run-0").exists()
     assert left() == runs[1:]
+
+
+def test_a_deletion_that_cannot_be_finished_does_not_keep_the_others(
+    command: Command, runs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = load_services(interactive_default="local")
+    for name in ("run-0", "run-1"):
+        services.catalog.begin_deletion(name, services.run_log_store.where)
+        services.run_log_store.delete_run(name)
+    real = FileSystemCatalog.delete_run
+
+    def refuse_one(self: FileSystemCatalog, run_id: str) -> None:
+        if run_id == "run-0":
+            raise CatalogError("The file 'run-0'", "cannot be removed", "Give this user the right")
+        real(self, run_id)
+
+    monkeypatch.setattr(FileSystemCatalog, "delete_run", refuse_one)
+    done = command("prune", "--keep-last", "2", "--json")
+    assert done.exit_code == 1
+    found = json.loads(done.stdout)
+    assert (found["runs"], [one["run_id"] for one in found["failed"]]) == (["run-2"], ["run-0"])
+    assert not Path(".catalog/run-1").exists()
+
+
+def test_a_run_that_another_prune_has_deleted_meanwhile_is_no_failure(
+    command: Command, runs: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = retention.select_runs
+
+    def beaten(store: BaseRunLogStore, **wanted: Any) -> list[RunSummary]:
+        chosen = real(store, **wanted)
+        retention.delete_run("run-1", store, load_services(interactive_default="local").catalog)
+        return chosen
+
+    monkeypatch.setattr(retention, "select_runs", beaten)
+    done = command("prune", "--keep-last", "2")
+    assert (done.exit_code, done.stdout, done.stderr) == (0, "run-0\nrun-2\n", "")
 
 
 @pytest.mark.parametrize(

@@ -49,7 +49,7 @@ def delete(
 
     Example: runnable runs delete amber-maple-06fcbf1a65
     """
-    _delete_all(dict.fromkeys(run_ids), *_places(config), as_json=as_json)
+    _delete_all(dict.fromkeys(run_ids), *_places(config), [], as_json=as_json)
 
 
 def prune(
@@ -73,6 +73,7 @@ def prune(
 
     Example: runnable runs prune --older-than 30d --keep-last 100
     """
+    from runnable.cli.output import tell
     from runnable.clock import Clock
     from runnable.retention import finish_deletions, select_runs
 
@@ -88,8 +89,14 @@ def prune(
     if dry_run:
         _write(run_ids, [], as_json=as_json)
         return
-    finish_deletions(store, catalog)
-    _delete_all(run_ids, store, catalog, as_json=as_json)
+    failed: list[tuple[str, RunnableError]] = []
+
+    def note(run_id: str, error: RunnableError) -> None:
+        failed.append((run_id, error))
+        tell(str(error))
+
+    finish_deletions(store, catalog, note)
+    _delete_all(run_ids, store, catalog, failed, may_be_gone=True, as_json=as_json)
 
 
 def _places(config: str) -> tuple[BaseRunLogStore, BaseCatalog]:
@@ -104,7 +111,13 @@ def _places(config: str) -> tuple[BaseRunLogStore, BaseCatalog]:
 
 
 def _delete_all(
-    run_ids: Iterable[str], store: BaseRunLogStore, catalog: BaseCatalog, *, as_json: bool
+    run_ids: Iterable[str],
+    store: BaseRunLogStore,
+    catalog: BaseCatalog,
+    failed: list[tuple[str, RunnableError]],
+    *,
+    may_be_gone: bool = False,
+    as_json: bool,
 ) -> None:
     """Delete one after the other; one that cannot be does not keep the others."""
     from runnable.cli.exit_status import sentence_of, status_of
@@ -114,13 +127,14 @@ def _delete_all(
     from runnable.retention import delete_run
 
     deleted: list[str] = []
-    failed: list[tuple[str, RunnableError]] = []
     try:
         for run_id in run_ids:
             try:
                 delete_run(run_id, store, catalog)
                 deleted.append(run_id)
             except RunnableError as error:
+                if may_be_gone and isinstance(error, RunNotFoundError):
+                    continue  # another process has deleted it since it was chosen
                 failed.append((run_id, error))
                 tell(sentence_of(error))
                 if isinstance(error, RunNotFoundError):

@@ -81,8 +81,7 @@ class FileSystemCatalog(BaseCatalog):
 
     def get_blob(self, sha256: str) -> Iterator[bytes]:
         """What is kept under that name."""
-        # It may be aside, or be put back meanwhile, while it is found out who refers to it.
-        for name in (_object(sha256), f"{TRASH}/{sha256}", _object(sha256)):
+        for name in _where(sha256):
             with suppress(FileNotFoundError), self._open() as folder, ExitStack() as stack:
                 file = stack.enter_context(folder.file(name, linked=True))
                 yield from file.pieces()
@@ -99,7 +98,7 @@ class FileSystemCatalog(BaseCatalog):
             for file in files:
                 name = f"{run_id}/{short_name(path)}/{file.name}"
                 try:
-                    _show(folder, _object(file.sha256), name)
+                    _show(folder, file.sha256, name)
                 except OSError as error:
                     what = f"The file {name!r} in {str(self.catalog_location)!r}"
                     raise refused(what, "cannot be written", error, folder.descriptor) from error
@@ -107,14 +106,17 @@ class FileSystemCatalog(BaseCatalog):
     def claim(self, run_id: str, sha256: str) -> None:
         """Note it on the disk, for the content and for the run."""
         with self._open(make=True) as folder:
-            # First for the run: what is noted only there is found when the run is deleted.
-            for name in (f"{CLAIMED}/{run_id}/{sha256}", _claim(sha256, run_id)):
-                note(folder, name)
+            # First for the run: what is noted only there is found when the run is deleted. If the
+            # power fails, to lose that note leaves a content too many, the other one too few.
+            note(folder, f"{CLAIMED}/{run_id}/{sha256}", synced=False)
+            note(folder, _claim(sha256, run_id), synced=True)
 
     def begin_deletion(self, run_id: str, store: str) -> None:
         """Note it on the disk, if there are files of it."""
         with suppress(FileNotFoundError), self._open() as folder:
-            folder.replace(f"{DELETED}/{run_id}", [store.encode()], mode=0o600, folders=PRIVATE)
+            if any(folder.facts(name) for name in (f"{CLAIMED}/{run_id}", run_id)):
+                note = f"{DELETED}/{run_id}"
+                folder.replace(note, [store.encode()], mode=0o600, folders=PRIVATE)
 
     def call_off_deletion(self, run_id: str) -> None:
         """Take the note away."""
@@ -210,12 +212,27 @@ def _object(sha256: str) -> str:
     return f"{OBJECTS}/{sha256[:2]}/{sha256[2:]}"
 
 
+def _where(sha256: str) -> tuple[str, ...]:
+    """Where to look: it may be aside, or be put back meanwhile, while its claims are looked at."""
+    kept = _object(sha256)
+    return (kept, f"{TRASH}/{sha256}", kept)
+
+
 def _claim(sha256: str, run_id: str) -> str:
     return f"{CLAIMS}/{sha256[:2]}/{sha256[2:]}/{run_id}".rstrip("/")
 
 
-def _show(folder: Folder, kept: str, name: str) -> None:
-    """Give what is kept another name, in place of what has that."""
+def _show(folder: Folder, sha256: str, name: str) -> None:
+    """Give a content another name, in place of what has that."""
+    *others, last = _where(sha256)
+    for kept in others:
+        with suppress(FileNotFoundError):
+            _show_as(folder, kept, name)
+            return
+    _show_as(folder, last, name)
+
+
+def _show_as(folder: Folder, kept: str, name: str) -> None:
     with (
         folder.parent_of(kept) as (objects, blob),
         folder.parent_of(name, make=PRIVATE) as (parent, last),

@@ -18,8 +18,13 @@ TRIES: Final = 100
 _NOTE: Final = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
-def note(folder: Folder, name: str) -> None:
-    """Have a file of no bytes there, on the disk when this returns.
+def note(folder: Folder, name: str, *, synced: bool) -> None:
+    """Have a file of no bytes there.
+
+    Args:
+        folder: The catalog's.
+        name: Of the file.
+        synced: Whether it is on the disk when this returns; one that is there already is.
 
     Raises:
         CatalogError: If it cannot be made.
@@ -27,8 +32,10 @@ def note(folder: Folder, name: str) -> None:
     for _ in range(TRIES):
         try:
             with folder.parent_of(name, make=PRIVATE) as (parent, last):
-                os.close(os.open(last, _NOTE, 0o600, dir_fd=parent))
-                os.fsync(parent)
+                with suppress(FileExistsError):
+                    os.close(os.open(last, _NOTE | os.O_EXCL, 0o600, dir_fd=parent))
+                    if synced:
+                        os.fsync(parent)
                 return
         except FileNotFoundError:
             continue
@@ -116,13 +123,14 @@ def remove_tree(folder: Folder, name: str) -> None:
     Raises:
         CatalogError: If something in it cannot be removed.
     """
-    try:
-        with folder.parent_of(name) as (parent, last):
-            shutil.rmtree(last, dir_fd=parent)
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise _failure(folder, name, "cannot be removed", error) from error
+    while folder.facts(name) is not None:
+        try:
+            with folder.parent_of(name) as (parent, last):
+                shutil.rmtree(last, dir_fd=parent)
+        except FileNotFoundError:
+            continue  # another process removes it as well, and may die before it has
+        except OSError as error:
+            raise _failure(folder, name, "cannot be removed", error) from error
 
 
 def _failure(folder: Folder, name: str, how: str, error: OSError) -> CatalogError:

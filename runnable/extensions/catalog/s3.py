@@ -112,7 +112,7 @@ class S3Catalog(BaseCatalog):
         kept = self._object(sha256)
         # It may be aside, or be put back meanwhile, while it is found out who refers to it.
         for key in chain.from_iterable(
-            chain([kept], self._keys(f"trash/{sha256}.")) for _ in range(LOOKS)
+            chain([kept], self._keys(f"trash/{sha256}/")) for _ in range(LOOKS)
         ):
             try:
                 found = get(self._store, key)
@@ -175,7 +175,7 @@ class S3Catalog(BaseCatalog):
     def delete_run(self, run_id: str) -> None:
         """Remove the lists of what it has put, and the contents that only it refers to."""
         for key in self._keys("trash/", older_than=LEFT):
-            self._put_back(key, key.rpartition("/")[2].partition(".")[0])
+            self._put_back(key, key.rsplit("/", 2)[1])
         for key in self._keys(f"claimed/{run_id}/"):
             sha256 = key.rpartition("/")[2]
             self._remove(self._key(f"claims/{sha256}/{run_id}"))
@@ -193,7 +193,7 @@ class S3Catalog(BaseCatalog):
         and puts it. Whoever else removes it at the same time has a copy aside of their own.
         """
         if not self._keys(f"claims/{sha256}/"):
-            aside = self._key(f"trash/{sha256}.{secrets.token_hex(8)}")
+            aside = self._key(f"trash/{sha256}/{secrets.token_hex(8)}")
             if self._copy(self._object(sha256), aside):
                 self._remove(self._object(sha256))
                 self._put_back(aside, sha256)
@@ -204,11 +204,11 @@ class S3Catalog(BaseCatalog):
             self._copy(aside, self._object(sha256))
         self._remove(aside)
 
-    def _keys(self, start: str, older_than: timedelta = timedelta(0)) -> list[str]:
-        """The keys that begin so, of objects of that age."""
+    def _keys(self, below: str, older_than: timedelta = timedelta(0)) -> list[str]:
+        """The keys below that, which ends with `/`, of objects of that age."""
         latest = datetime.now(UTC) - older_than if older_than else datetime.max.replace(tzinfo=UTC)
         try:
-            listed = cast("Any", self._store).list(self._key(start), chunk_size=1_000)
+            listed = cast("Any", self._store).list(self._key(below), chunk_size=1_000)
             return [
                 one["path"] for page in listed for one in page if one["last_modified"] <= latest
             ]

@@ -116,3 +116,38 @@ def test_a_file_where_the_folder_should_be_is_refused(catalog: FileSystemCatalog
     catalog.catalog_location.write_text("a file")
     with pytest.raises(CatalogError, match="is no folder"):
         keep(catalog, b"hello")
+
+
+def test_a_content_that_lies_aside_is_read_and_laid_out_from_there(catalog: FileSystemCatalog):
+    digest = keep(catalog, b"hello")
+    [kept_as] = objects(catalog)
+    aside = catalog.catalog_location / ".trash"
+    aside.mkdir()
+    kept_as.rename(aside / digest)
+    assert kept(catalog, digest) == b"hello"
+    assert laid_out_again(catalog, digest).read_bytes() == b"hello"
+
+
+def laid_out_again(catalog: FileSystemCatalog, digest: str) -> Path:
+    catalog.lay_out("run", "step", [DataCatalog("a.txt", digest, 5, "put")])
+    return catalog.catalog_location / "run" / "step" / "a.txt"
+
+
+def test_what_a_run_refers_to_already_is_not_written_again(
+    catalog: FileSystemCatalog, monkeypatch: pytest.MonkeyPatch
+):
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    catalog.claim("run", "a" * 64)
+    assert synced
+    synced.clear()
+    catalog.claim("run", "a" * 64)
+    assert synced == []
+
+
+def test_the_deletion_of_a_run_without_files_writes_nothing(catalog: FileSystemCatalog):
+    catalog.claim("other", "a" * 64)
+    catalog.begin_deletion("run", "a store")
+    assert catalog.deletions() == {}
+    catalog.begin_deletion("other", "a store")
+    assert catalog.deletions() == {"other": "a store"}

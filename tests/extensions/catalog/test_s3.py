@@ -122,6 +122,15 @@ def test_a_large_file_passes_in_constant_memory(s3: Server):
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 < 64 * MIB
 
 
+def test_a_content_that_lies_aside_is_read_there(s3: Server):
+    catalog = catalog_of(s3)
+    digest = keep(catalog, b"hello")
+    kept_as = f"{catalog.prefix}/objects/{digest[:2]}/{digest[2:]}"
+    catalog._store.copy(kept_as, f"{catalog.prefix}/trash/{digest}/0123456789abcdef")
+    catalog._store.delete(kept_as)
+    assert kept(catalog, digest) == b"hello"
+
+
 WRONG = [
     ({"access_key_id": "wrong"}, "refuses these credentials"),
     ({"bucket": "nowhere"}, "has no such bucket"),
