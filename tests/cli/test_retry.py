@@ -390,6 +390,24 @@ def test_a_command_made_of_a_record_is_quoted(failed: Path) -> None:
     assert str(raised.value).endswith("python 'x.py; touch pwned \\x1b[31m'")
 
 
+@pytest.mark.parametrize(
+    ("kind", "target", "typed"),
+    [
+        ("script", "-cimport os", "python './-cimport os'"),
+        ("module", "--config=evil.yaml", "runnable retry two ./--config=evil.yaml"),
+    ],
+)
+def test_a_command_made_of_a_record_holds_no_option_of_the_records_own(
+    failed: Path, kind: str, target: str, typed: str
+) -> None:
+    written(failed, "two", {"origin": {"kind": kind, "target": target}})
+
+    with pytest.raises(OriginError) as raised:
+        retried("two")
+
+    assert raised.value.command.endswith(typed)
+
+
 def test_the_pipeline_is_the_one_that_the_folder_has_now(failed: Path) -> None:
     module(failed, SHOP.replace("return 2 * x", "return 5 * x"))
     opened(failed)
