@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from pydantic_core import from_json
 
 from runnable.config_section import without_passwords
+from runnable.defaults import MAX_PATH_DEPTH
 from runnable.exceptions import CatalogError, JournalCorruptError, StoreError, first_line
 from runnable.kinds import CHUNKS
 from runnable.records import Batch, Record
 from runnable.runlog import RunLog
-from runnable.steplog import DataCatalog
+from runnable.steplog import DataCatalog, time_of
 from runnable.store import BaseRunLogStore, Owner
 
 if TYPE_CHECKING:
@@ -201,7 +202,11 @@ class _Examination:
             reason = f"it is {told[2]!r} with seq {told[1]} of run {told[0]!r}"
             raise JournalCorruptError(self._run_id, record.seq, reason)
         values = cast("Values", from_json(record.values) or {})
-        path = str(event.get("path", ""))
+        path: str = event.get("path", "")
+        time_of(event)
+        if path.count(".") >= MAX_PATH_DEPTH:
+            reason = f"its path has {path.count('.') + 1:,} segments, and {MAX_PATH_DEPTH} may be"
+            raise JournalCorruptError(self._run_id, record.seq, reason)
         for whose, form in _forms(values, path):
             if "blob" in form:
                 self._blobs[form["blob"]] = form["size"], whose

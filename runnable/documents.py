@@ -222,7 +222,9 @@ def plain_value(text: str) -> str | int | float | bool | None:
     if _DECIMAL.fullmatch(text):
         return int(text)
     if _BASED.fullmatch(text):
-        return int(text, 0)
+        number = int(text, 0)
+        str(number)  # of more digits than Python writes, it could be shown or stored nowhere
+        return number
     return float(text) if _FLOAT.fullmatch(text) else text
 
 

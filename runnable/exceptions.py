@@ -1002,6 +1002,19 @@ class LeaseLostError(StoreError):
         )
 
 
+class UnreadableRunError(RunnableError):
+    """The records of a run are not of the form that those of a run have."""
+
+    def __init__(self, run_ids: Sequence[str], reason: str) -> None:
+        self.run_ids = run_ids
+        self.reason = reason
+        runs = " or ".join(map(repr, run_ids))
+        super().__init__(
+            f"Run {runs} holds records that are not of their form ({reason}). "
+            f"See which with `runnable doctor RUN_ID`."
+        )
+
+
 class JournalCorruptError(StoreError):
     """A stored record is not what was written."""
 

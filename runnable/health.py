@@ -109,7 +109,9 @@ def _look_at_service(health: Health, services: Services, section: str) -> None:
     default = "default"
     if section not in DEFAULT_TYPES:
         default = "default; async-local for an AsyncPipeline"
-    health.settings.append(Setting(section, "type", services.type_of(section), origin or default))
+    kind = found.as_written("type") if found else None
+    kind = services.type_of(section) if kind is None else kind
+    health.settings.append(Setting(section, "type", kind, origin or default))
     service = cast("BaseModel", getattr(services, section.replace("-", "_")))
     for name, described in type(service).model_fields.items():
         key = described.alias or name

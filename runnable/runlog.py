@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, cast
 from pydantic_core import from_json, to_json
 
 from runnable import defaults
-from runnable.exceptions import RunnableError
+from runnable.exceptions import JournalCorruptError, RunnableError, first_line
 from runnable.identity import CodeIdentity
 from runnable.kinds import CHUNKS
 from runnable.origin import Origin
@@ -437,10 +437,19 @@ def fold(records: Iterable[Record], start: RunLog | None = None) -> RunLog:
     Args:
         records: Records of one run, in order.
         start: The fold of the records before them; it is not changed.
+
+    Raises:
+        JournalCorruptError: If one is not of the form that its kind has.
     """
     log = RunLog() if start is None else copy.deepcopy(start)
     for record in records:
-        log.take(record)
+        try:
+            log.take(record)
+        except RunnableError:
+            raise
+        except Exception as problem:  # somebody else wrote it, who did not keep to the form
+            reason = f"it is not of its form, {first_line(problem)}"
+            raise JournalCorruptError(log.run_id, record.seq, reason) from problem
     return log
 
 

@@ -165,8 +165,9 @@ def test_a_key_that_is_not_text_is_refused_with_its_line(write: Write, key: str)
 
 
 def test_a_number_too_long_for_python_is_refused_with_its_line(write: Write) -> None:
-    reason = reason_of(write(f"a: 1\nb: {'9' * 5000}\n"))
-    assert reason == "holds a number of more digits than Python reads (line 2)"
+    for number in ("9" * 5000, f"0x{'f' * 5000}", f"0o{'7' * 5000}"):
+        reason = reason_of(write(f"a: 1\nb: {number}\n"))
+        assert reason == "holds a number of more digits than Python reads (line 2)"
 
 
 def test_aliases_and_merge_keys_repeat_what_they_name(write: Write) -> None:

@@ -49,6 +49,13 @@ def test_a_new_project_is_fit_and_nothing_is_made(own_folder: Path) -> None:
     assert list(own_folder.iterdir()) == []
 
 
+def test_what_a_variable_holds_is_not_told_as_the_name_of_a_plug_in(own_folder: Path) -> None:
+    found = look("run-log-store: {type: '${KIND}'}\n", KIND="hunter2")
+
+    assert origins(found)["run-log-store.type"][0] == "${KIND}"
+    assert "hunter2" not in repr(found)
+
+
 def test_each_key_is_told_with_where_it_is_from(own_folder: Path) -> None:
     found = look(
         "run-log-store:\n  type: sqlite\n  config:\n    path: '${DATA}/runs.db'\n    lease: 9\n",

@@ -65,7 +65,7 @@ def _trusted(run_id: str, origin: Origin, pickler: BasePickler) -> str:
             f"says that it was begun with {origin.target!r}, and nobody vouches for it: its keyed "
             f"digest is missing, or was made with another key. If that is right, name it"
         )
-        command = f"runnable retry {run_id} {shlex.quote(origin.target)}"
+        command = f"runnable retry {run_id} {_as_argument(origin.target)}"
         raise OriginError(run_id, reason, command, refused=True) from None
     return origin.target
 
@@ -73,5 +73,10 @@ def _trusted(run_id: str, origin: Origin, pickler: BasePickler) -> str:
 def _started(origin: Origin) -> str:
     """How a script is started; quoted, for a record may hold anything."""
     module, _, name = origin.target.partition(" ") if origin.target.startswith("-m ") else ("",) * 3
-    given = ["-m", name] if module else [origin.target]
-    return " ".join(["python", *map(shlex.quote, given), *(["…"] if origin.arguments else [])])
+    given = f"-m {shlex.quote(name)}" if module else _as_argument(origin.target)
+    return " ".join(["python", given, *(["…"] if origin.arguments else [])])
+
+
+def _as_argument(target: str) -> str:
+    """A path for a shell; one that begins as an option does would be taken for one."""
+    return shlex.quote(f"./{target}" if target.startswith("-") else target)

@@ -166,10 +166,10 @@ def follow(
 
 def _way(start: str, links: Mapping[str, str]) -> list[str]:
     """The steps from one on, as far as they are linked."""
-    way = [start]
-    while way[-1] in links and links[way[-1]] not in way:
-        way.append(links[way[-1]])
-    return way
+    way, name = {start: None}, start
+    while (name := links.get(name, "")) and name not in way:
+        way[name] = None
+    return [*way]
 
 
 class Pipeline(SyncCalls, _PipelineBase):

@@ -24,6 +24,7 @@ from runnable.origin import Origin
 from runnable.records import Record
 from runnable.sdk.calls import RunOptions
 from runnable.store import Append, Owner, RunRecord
+from tests.cli.called import call
 from tests.cli.commands import (
     PATIENCE,
     environment,
@@ -290,8 +291,17 @@ def test_a_script_that_resumes_a_run_of_the_command_line_does_not_hide_its_modul
     assert run_log(failed, "one").status == "success"
 
 
-def written(folder: Path, run_id: str, values: dict[str, Any]) -> SQLiteRunLogStore:
-    """A run as somebody else may write it into a store that is shared: it has failed."""
+def written(
+    folder: Path, run_id: str, values: dict[str, Any], event: dict[str, object] | None = None
+) -> SQLiteRunLogStore:
+    """A run as somebody else may write it into a store that is shared: it has failed.
+
+    Args:
+        folder: Where the store is, and the run that it is a copy of.
+        run_id: The run.
+        values: What its first record holds besides.
+        event: What the event of its first step holds besides.
+    """
     store = store_in(folder)
     copied = [*store.read("one")]
     first, *rest = [
@@ -299,6 +309,10 @@ def written(folder: Path, run_id: str, values: dict[str, Any]) -> SQLiteRunLogSt
         for record in copied
     ]
     told = {**json.loads(first.values), **values}
+    if event:
+        rest[0] = rest[0]._replace(
+            event=json.dumps({**json.loads(rest[0].event), **event}).encode()
+        )
     lease = store.create_run(
         RunRecord(run_id, "", "", 0.0, Owner.current()),
         first._replace(values=json.dumps(told).encode()),
@@ -390,6 +404,24 @@ def test_a_command_made_of_a_record_is_quoted(failed: Path) -> None:
     assert str(raised.value).endswith("python 'x.py; touch pwned \\x1b[31m'")
 
 
+@pytest.mark.parametrize(
+    ("kind", "target", "typed"),
+    [
+        ("script", "-cimport os", "python './-cimport os'"),
+        ("module", "--config=evil.yaml", "runnable retry two ./--config=evil.yaml"),
+    ],
+)
+def test_a_command_made_of_a_record_holds_no_option_of_the_records_own(
+    failed: Path, kind: str, target: str, typed: str
+) -> None:
+    written(failed, "two", {"origin": {"kind": kind, "target": target}})
+
+    with pytest.raises(OriginError) as raised:
+        retried("two")
+
+    assert raised.value.command.endswith(typed)
+
+
 def test_the_pipeline_is_the_one_that_the_folder_has_now(failed: Path) -> None:
     module(failed, SHOP.replace("return 2 * x", "return 5 * x"))
     opened(failed)
@@ -399,3 +431,23 @@ def test_the_pipeline_is_the_one_that_the_folder_has_now(failed: Path) -> None:
     assert done.returncode == 0
     assert "the function of step 'sell' has changed" in done.stderr
     assert run_log(failed, "one").parameters["y"] == 15
+
+
+@pytest.mark.parametrize(
+    "event",
+    [{"path": "a." * 5_000 + "a"}, {"path": 7}, {"timestamp": "yesterday"}],
+    ids=["deep", "number", "time"],
+)
+def test_a_record_that_keeps_to_no_form_ends_each_command_in_a_sentence(
+    failed: Path, event: dict[str, object]
+) -> None:
+    written(failed, "two", {}, event)
+
+    for command in ("timeline two", "runs show two", "timeline two --json"):
+        done = call(*command.split())
+        assert done.status == 1
+        assert "of their form" in done.err or "is damaged" in done.err
+        assert len(done.err.splitlines()) == 1
+    looked_at = call("doctor", "two")
+    assert looked_at.status == 1
+    assert "problem: The record" in looked_at.out

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pickle
 import sys
+import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from runnable import Pipeline
 from runnable.exceptions import CheckError, PipelineFileError
 from tests.yaml_pipelines import error_of, read, yaml
 
@@ -265,6 +268,45 @@ def test_what_is_nested_too_deep_is_an_error():
     for _ in range(20):
         text = f"a: {{type: parallel, branches: {{b: {{steps: {{{text}}}}}}}}}"
     assert "deeper than the 32 allowed" in str(error_of(f"dag: {{steps: {{{text}}}}}"))
+
+
+def failing_over(levels: int, width: int) -> str:
+    """Rows of steps, each of which goes on with the whole next row if it fails."""
+    text = "dag:\n  start_at: s0-0\n  steps:\n"
+    for level in range(levels):
+        for number in range(width):
+            after = f", next: s{level}-{number + 1}" if number < width - 1 else ""
+            failed = f", on_failure: s{level + 1}-0" if level < levels - 1 else ""
+            text += f"    s{level}-{number}: {{type: stub{after}{failed}}}\n"
+    return text
+
+
+def test_steps_that_name_each_other_for_failures_may_not_nest_without_end():
+    assert "deeper than the 32 allowed" in str(error_of(failing_over(2_000, 1)))
+    assert Pipeline.from_yaml(failing_over(16, 1)).return_dag().depth == 31
+
+
+def test_what_on_failure_repeats_is_bounded():
+    assert "more than 100,000 steps" in str(error_of(failing_over(6, 12)))
+    assert len([*Pipeline.from_yaml(failing_over(3, 12)).return_dag().all_nodes()]) > 12**3
+
+
+def test_a_long_pipeline_is_read_in_time_that_grows_with_its_length():
+    names = [f"s{number}" for number in range(15_000)]
+    steps = "".join(
+        f"    {name}: {{type: stub, next: {after}}}\n" for name, after in pairwise(names)
+    )
+    text = f"dag:\n  steps:\n{steps}    {names[-1]}: {{type: stub}}\n"
+    # By the square, this takes about a minute.
+    began = time.process_time()
+    assert "circle" in str(error_of(text.replace("type: stub}\n", "type: stub, next: s0}\n")))
+    assert time.process_time() - began < 20
+
+
+def test_text_that_is_no_pipeline_is_not_repeated_at_length_as_a_files_name():
+    error = error_of("[" * 100_000)
+    assert "begin as YAML with a dag" in str(error)
+    assert len(str(error)) < 300
 
 
 def test_steps_that_cannot_work_together_are_told_with_the_line_of_the_first():

@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 COMPLETED: Final = 20
 """Runs that the shell offers, and that a mistyped id is compared with."""
+_MALFORMED: Final = (
+    ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
+)  # fmt: skip
+"""What reading a record raises that somebody wrote who did not keep to its form."""
 _PATIENCE: Final = 2.0
 """Seconds that completing may take: a shell that hangs at Tab helps nobody."""
 
@@ -53,7 +57,12 @@ def looking_in(configuration_file: str, *run_ids: str) -> Generator[BaseRunLogSt
     """
     from runnable.cli.output import tell
     from runnable.config import load_store
-    from runnable.exceptions import RunNotFoundError
+    from runnable.exceptions import (
+        RunnableError,
+        RunNotFoundError,
+        UnreadableRunError,
+        first_line,
+    )
     from runnable.names import check_run_id
 
     store = load_store(configuration_file)
@@ -65,6 +74,12 @@ def looking_in(configuration_file: str, *run_ids: str) -> Generator[BaseRunLogSt
         tell(str(error))
         tell(runs_like(store, error.run_id))
         raise typer.Exit(1) from None
+    except RunnableError:
+        raise
+    except _MALFORMED as problem:
+        if not run_ids:
+            raise
+        raise UnreadableRunError(run_ids, first_line(problem)) from problem
 
 
 def read_log(store: BaseRunLogStore, run_id: str) -> RunLog:

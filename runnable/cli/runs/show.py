@@ -39,16 +39,16 @@ def show_run(
 
     with looking_in(configuration_file, run_id) as store:
         log = read_log(store, run_id)
-    told = run_json(log)
-    if as_json:
-        write_json(told)
-        return
-    _write_facts(log, told)
-    if log.steps:
-        write_text("")
-        _write_steps(log, show_all=show_all)
-    for name in ("metrics", "parameters"):
-        _write_values(name, told)
+        told = run_json(log)
+        if as_json:
+            write_json(told)
+            return
+        _write_facts(log, told)
+        if log.steps:
+            write_text("")
+            _write_steps(log, show_all=show_all)
+        for name in ("metrics", "parameters"):
+            _write_values(name, told)
 
 
 def _write_facts(log: RunLog, told: dict[str, Any]) -> None:

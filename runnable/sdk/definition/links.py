@@ -72,11 +72,16 @@ class Links:
 
     def circle(self) -> Sequence[str]:
         """The steps of a circle, the first one again at its end; empty if there is none."""
-        for name in self.following:
-            way = [*self.way(name)]
-            again = self.following.get(way[-1], "")
-            if again in way:
-                return [*way[way.index(again) :], again]
+        looked_at = set[str]()
+        for start in self.following:
+            name, way = start, dict[str, None]()
+            while name and name not in looked_at:
+                looked_at.add(name)
+                way[name] = None
+                name = self.following.get(name, "")
+            if name in way:
+                steps = [*way]
+                return [*steps[steps.index(name) :], name]
         return []
 
 

@@ -77,6 +77,7 @@ class _Dag(Generic[AnyPipeline]):
         steps: Mapping[str, object] = given["steps"]
         self._steps = {name: self._checked(name, content) for name, content in steps.items()}
         self._built: dict[str, Step | None] = {}
+        self._sizes: dict[str, int] = {}
         if not steps:
             source.fail(here.at("steps"), "steps is empty; give it at least one step")
         self._links = self._linked()
@@ -151,8 +152,8 @@ class _Dag(Generic[AnyPipeline]):
         return ends
 
     def _must_exist(self, target: str, key: str, here: Here) -> None:
-        known = dict.fromkeys([*self._steps, SUCCESS, FAIL])
-        if target not in known:
+        if target not in self._steps and target not in _ENDS:
+            known = dict.fromkeys([*self._steps, SUCCESS, FAIL])
             there = listed(nearest(target, known))
             reason = f"{key} is {shortened(target)}, and there is no such step (there are: {there})"
             self._source.fail(here, reason)
@@ -165,11 +166,12 @@ class _Dag(Generic[AnyPipeline]):
         if not links.main:
             reason = "each step is the on_failure of one. Say with start_at which is the first"
             self._source.fail(self._here, reason)
-        way = [*links.way(start_at or links.start)]
+        start = start_at or links.start
+        way = set(links.way(start))
         for name in links.main:
             if name not in way and not issubclass(self._steps[name][0], End):
                 reason = (
-                    f"no step leads to it from {way[0]!r}, where the pipeline starts. Name it as "
+                    f"no step leads to it from {start!r}, where the pipeline starts. Name it as "
                     f"the next of one, or remove it"
                 )
                 self._source.fail(self._here.step(name), reason)
@@ -181,8 +183,17 @@ class _Dag(Generic[AnyPipeline]):
             if built is None:
                 reason = "what runs when it fails leads back to it. Let that end in other steps"
                 self._source.fail(here.at("on_failure"), reason)
+            self._source.count(here, self._sizes[name])
             return built
         self._built[name] = None
+        before = self._source.counted
+        self._source.count(here, 1)
+        with self._source.nested(here):
+            self._built[name] = step = self._new(name, here)
+        self._sizes[name] = self._source.counted - before
+        return step
+
+    def _new(self, name: str, here: Here) -> Step:
         kind, keys = self._steps[name]
         fields = {key: field for key, field in keys_of(kind).items() if key in keys}
         values: dict[str, Any] = {
@@ -194,7 +205,6 @@ class _Dag(Generic[AnyPipeline]):
             step = kind(name=name, **values)
         if isinstance(step, PythonFields):
             step.found_at(keys["command"])
-        self._built[name] = step
         return step
 
     def _retries(self, keys: Mapping[str, Any], here: Here) -> int:

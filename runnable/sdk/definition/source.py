@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, cast
 from pydantic import ValidationError
 from pydantic_core import to_json
 
-from runnable.defaults import MAX_YAML_BYTES
+from runnable.defaults import MAX_PATH_DEPTH, MAX_YAML_BYTES
 from runnable.documents import Document, Place, parse_yaml, read_document
 from runnable.exceptions import (
     CheckError,
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 _TEXT: Final = re.compile(r"\s*(\{|dag\s*:|\"dag\"|'dag'|---|%YAML|#|$)")
+MAX_STEPS: Final = 100_000
+"""A file of 1 MiB without repetition has fewer."""
+_MAX_FILE_NAME: Final = 4_096
 _LINE: Final = re.compile(r" \(lines? (?:\d+ and )?(\d+)\)")
 
 
@@ -60,6 +63,10 @@ class Source:
     document: Document
     steps: dict[str, Here] = field(default_factory=dict[str, Here])
     """Path → where the step stands."""
+    counted: int = 0
+    """How many steps were built, each as often as `on_failure` repeats it."""
+    depth: int = 0
+    """How many segments of a path stand before the steps that are built now."""
 
     @classmethod
     def of(cls, source: str | os.PathLike[str]) -> Source:
@@ -74,6 +81,34 @@ class Source:
         """Raise the error about a place."""
         line = self.document.line(*here.place)
         raise PipelineFileError(self.file, line, here.path, reason) from cause
+
+    def count(self, here: Here, steps: int) -> None:
+        """Count steps of the pipeline, and refuse it when they are too many to be held.
+
+        Only an `on_failure` that names a step repeats some, and each of those may repeat others.
+        """
+        self.counted += steps
+        if self.counted > MAX_STEPS:
+            reason = (
+                f"the pipeline comes to more than {MAX_STEPS:,} steps, those counted that an "
+                f"on_failure repeats. Let fewer steps name one"
+            )
+            self.fail(here, reason)
+
+    @contextmanager
+    def nested(self, here: Here) -> Generator[None]:
+        """Hold a step in which others may stand, and refuse one that stands too deep."""
+        if self.depth + 1 > MAX_PATH_DEPTH:
+            reason = (
+                f"this step stands {self.depth + 1} segments deep, deeper than the "
+                f"{MAX_PATH_DEPTH} allowed. Nest pipelines, and what runs when a step fails, less"
+            )
+            self.fail(here, reason)
+        self.depth += 2  # its own name, and that of its branch
+        try:
+            yield
+        finally:
+            self.depth -= 2
 
     @contextmanager
     def told(self, here: Here, keys: Mapping[str, str]) -> Generator[None]:
@@ -119,6 +154,11 @@ def _document(source: str | os.PathLike[str]) -> tuple[str, Document]:
         told = reason if line is None or " and " in line[0] else reason.replace(line[0], "")
         return PipelineFileError(file, int(line[1]) if line else 0, "", f"it {told}")
 
+    if len(file) > _MAX_FILE_NAME:
+        reason = (
+            "it is no file's name, which is shorter, and does not begin as YAML with a dag does"
+        )
+        raise PipelineFileError(shortened(file), 0, "", reason)
     if not is_text:
         return file, read_document(file, error)
     text = cast("str", source)
