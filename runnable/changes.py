@@ -26,7 +26,7 @@ class Watched:
     """Files of one folder, and how often they were seen to change.
 
     `number` is another after each change; `at` is when the last one was seen, by
-    `time.monotonic`.
+    `time.monotonic`, or since when they are watched: one may have come just before.
     """
 
     __slots__ = ("at", "changed", "folder", "idle_since", "is_gone", "names", "number", "waiting")
@@ -38,7 +38,7 @@ class Watched:
         self.changed = threading.Condition(lock)
         self.waiting = 0
         self.idle_since = time.monotonic()
-        self.at = 0.0
+        self.at = self.idle_since
         self.is_gone = False
         """It is watched no more: the folder was removed."""
 

@@ -27,6 +27,10 @@ PAUSE_SECONDS: Final = 0.2
 """The time between two looks at a store that gives no hints."""
 MOST_REST_SECONDS: Final = 0.02
 """Reading many runs takes a while: as long again is waited before the next time, at most this."""
+FIRST_REST_SECONDS: Final = 0.0005
+"""The wait after a hint at which nothing was found; twice as long after each that follows."""
+PAGES: Final = 16
+"""So many of one run are read before the others have their turn."""
 
 
 def size_of(record: Record) -> int:
@@ -62,6 +66,10 @@ class Reader(Protocol):
         """The store or the lease must be looked at again."""
         ...
 
+    def is_lost(self) -> bool:
+        """Whether its loop was closed while it waited, so that it never leaves."""
+        ...
+
 
 class Feed:
     """A run that another process appends to, and who here wants to hear of it."""
@@ -73,16 +81,21 @@ class Feed:
         """Up to where it was handed over; None if that is not known, so that all must look."""
         self._looked = 0.0
 
-    def go_on(self, store: BaseRunLogStore) -> None:
-        """Hand over what is new, and see now and then how the lease stands."""
+    def go_on(self, store: BaseRunLogStore) -> int:
+        """Hand over what is new, and see now and then how the lease stands.
+
+        Returns:
+            How many pages were read; with `PAGES` there may be more.
+        """
         seq = self._seq
         if seq is None:
             self._look(store)
             self._seq = self.lease.seq
             self.alert()
-            return
-        ended = False
-        while page := page_of(store, self.run_id, seq):
+            return 1
+        ended, pages = False, 0
+        while pages < PAGES and (page := page_of(store, self.run_id, seq)):
+            pages += 1
             self._seq = seq = page[-1].last
             ended = page[-1].kind in END_STATUS
             for reader in self.readers:
@@ -92,6 +105,7 @@ class Feed:
             self._look(store)
             if (self.lease.live, self.lease.epoch) != before:
                 self.alert()
+        return pages
 
     def _look(self, store: BaseRunLogStore) -> None:
         self.lease, self._looked = look(store, self.run_id), time.monotonic()
@@ -118,19 +132,26 @@ class StoreFeeds:
     def __init__(self, store: BaseRunLogStore) -> None:
         self.store = store
         self.feeds: dict[str, Feed] = {}
+        self._is_behind = False
+        """Whether there may be more to read without a hint."""
+        self._rest = FIRST_REST_SECONDS
 
     def read(self) -> None:
         """Hand over what is new of each."""
-        began = time.monotonic()
+        began, most = time.monotonic(), 0
         for run_id, feed in [*self.feeds.items()]:
             if KEEPER.find(run_id, self.store) is not None:
                 feed.end()
                 continue
             try:
-                feed.go_on(self.store)
+                most = max(most, feed.go_on(self.store))
             except Exception:  # whoever follows reads next, and hears what is wrong
                 feed.fail()
-        time.sleep(min(time.monotonic() - began, MOST_REST_SECONDS))
+        self._is_behind = most == PAGES
+        # A store may hint at what others do, or without end: what is vain is done less often.
+        self._rest = FIRST_REST_SECONDS if most else min(2 * self._rest, MOST_REST_SECONDS)
+        rest = 0.0 if most else self._rest
+        time.sleep(min(max(time.monotonic() - began, rest), MOST_REST_SECONDS))
 
     def wait(self, since: int | None) -> int | None:
         """Wait until there may be something new.
@@ -144,7 +165,7 @@ class StoreFeeds:
         hints = type(self.store).wait is not BaseRunLogStore.wait
         try:
             # Without a number only what comes from now on would count.
-            if since is None:
+            if since is None or self._is_behind:
                 return self.store.wait(0)
             return self.store.wait(TICK_SECONDS if hints else PAUSE_SECONDS, since)
         except Exception:  # whoever follows reads next, and hears what is wrong
@@ -182,7 +203,8 @@ class Feeds:
             feed = found.feeds.get(lease.run_id)
             if feed is None:
                 feed = found.feeds[lease.run_id] = Feed(lease.run_id, lease)
-            feed.lease = lease
+            elif (lease.epoch, lease.seq) > (feed.lease.epoch, feed.lease.seq):
+                feed.lease = lease  # else the thread has seen it since
             feed.readers |= {reader}
             if is_new:  # started sooner, it would see the first run at its first hint only
                 threading.Thread(
@@ -198,12 +220,20 @@ class Feeds:
             if not feed.readers and found is not None and found.feeds.get(feed.run_id) is feed:
                 del found.feeds[feed.run_id]
 
+    def _forget_lost(self, feeds: StoreFeeds) -> None:
+        for run_id, feed in [*feeds.feeds.items()]:
+            lost = {reader for reader in feed.readers if reader.is_lost()}
+            feed.readers -= lost
+            if not feed.readers:
+                del feeds.feeds[run_id]
+
     def _serve(self, feeds: StoreFeeds) -> None:
         seen: int | None = None
         while True:
             seen = feeds.wait(seen)
             feeds.read()
             with self._lock:
+                self._forget_lost(feeds)
                 if not feeds.feeds:
                     del self._stores[feeds.store.where]
                     return

@@ -162,10 +162,15 @@ class _Watch:
         self._is_behind = True
         self._wake()
 
+    def is_lost(self) -> bool:
+        """Whether its loop was closed while it waited."""
+        return self._loop.is_closed()
+
     def _wake(self) -> None:
-        if not self._is_woken and not self._loop.is_closed():
+        if not self._is_woken:
             self._is_woken = True
-            self._loop.call_soon_threadsafe(self._changed.set)
+            with suppress(RuntimeError):  # the loop may be closed at any moment
+                self._loop.call_soon_threadsafe(self._changed.set)
 
     def take(self, seq: int) -> list[Record] | None:
         """What was handed over after that seq; None if the store must be read."""

@@ -6,6 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Literal, cast
 
 from runnable import defaults
@@ -385,7 +386,7 @@ class Writer:
 
     def from_thread(self, function: Callable[..., None], *arguments: object) -> None:
         """Call a function on this writer's loop, from another thread."""
-        if not self._loop.is_closed():
+        with suppress(RuntimeError):  # the loop may be closed at any moment
             self._loop.call_soon_threadsafe(function, *arguments)
 
     def _flush(self) -> None:

@@ -1,4 +1,4 @@
-"""The leases that this process holds, kept alive by one thread for all its runs."""
+"""The leases that this process holds, kept alive by a thread for each store."""
 
 from __future__ import annotations
 
@@ -24,6 +24,9 @@ WISH_SECONDS: Final = 0.5
 """How long a wish to cancel may wait before a live run hears of it."""
 MOST_WISH_SECONDS: Final = 4.0
 """The same while the store fails, at most."""
+EARLY: Final = 1 / 60
+"""A lease is renewed by so much of its life early where the thread is up anyway: by half a second
+of 30, so that many idle runs wake it no more often than the question for wishes does."""
 IDLE_SECONDS: Final = 1.0
 """How long a thread that holds no lease waits for another."""
 
@@ -60,6 +63,11 @@ class Held:
     """The wish to cancel that its holder was told of."""
 
     @property
+    def early(self) -> float:
+        """By how much it may be renewed early."""
+        return self.store.lease_seconds * EARLY
+
+    @property
     def wanted(self) -> float:
         """When the keeper has something to do for it."""
         return min(self.due, self.ends)
@@ -83,7 +91,7 @@ class Round:
     def due(self) -> list[Held]:
         """The leases for which there is something to do now."""
         now = time.monotonic()
-        return [held for held in self.held if held.wanted <= now]
+        return [held for held in self.held if held.due <= now + held.early or held.ends <= now]
 
     def wished_for(self) -> list[Held]:
         """The leases whose holders may be asked to cancel, if it is time to look for that."""
@@ -230,27 +238,39 @@ class LeaseKeeper:
         while True:
             asked: list[Held] = []
             with self._lock:
-                while not (due := leases.due() or (asked := leases.wished_for())):
+                while not ((asked := leases.wished_for()) or leases.due()):
                     if not leases.sleep():
                         del self._rounds[leases.where]
                         return
+                due = leases.due()
             if asked:
                 self._ask(leases, asked)
-                continue
             for held in due:
+                if not self._is_held(held):
+                    continue  # the run has ended meanwhile
                 if held.ends <= time.monotonic():
                     self._give_back(held)
                 else:
                     self._renew(held)
+                if leases.asks <= time.monotonic():
+                    break  # renewing many takes a slow store long, and a wish may not wait for it
+
+    def _is_held(self, held: Held) -> bool:
+        with self._lock:
+            return held in self._held.get(held.run_id, [])
 
     def _ask(self, leases: Round, asked: list[Held]) -> None:
         """See which of these runs are to be cancelled, with one question to the store."""
+        began = time.monotonic()
         try:
             wishes = asked[-1].store.wishes([held.run_id for held in asked])
         except Exception as error:  # a renewal says what is wrong; this only asks less often
             leases.pause = min(2 * leases.pause, MOST_WISH_SECONDS)
             logger.debug("%s does not tell who is to be cancelled: %s", leases.where, error)
             return
+        finally:
+            now = time.monotonic()  # a slow answer leaves the renewals as much time as it took
+            leases.asks = now + max(leases.pause, now - began)
         leases.pause = WISH_SECONDS
         for held in asked:
             reason = wishes.get(held.run_id, "")

@@ -149,7 +149,11 @@ class BaseRunLogStore(ABC, BaseModel):
 
     @property
     def where(self) -> str:
-        """What a person calls this store: a file, a table, a bucket."""
+        """What a person calls this store: a file, a table, a bucket.
+
+        In one process, stores that have the same are taken for one: a plug-in whose objects may
+        be for different places says here which.
+        """
         return f"the run-log store {self.service_name!r}"
 
     @abstractmethod

@@ -290,3 +290,124 @@ def test_a_lease_that_could_not_be_given_back_is_forgotten_when_it_has_expired(
         keeper.orphan(Held(store, f"{run_id}-{number}", 1, Holder(), due=0.0))
     assert not keeper.adopt(f"{run_id}-0", expired, 1)
     assert keeper.adopt(f"{run_id}-1", lasting, 1)
+
+
+class Slow(BufferedRunLogStore):
+    """A server that takes a while for each answer."""
+
+    def lease(self, *arguments: Any, **named: Any) -> Lease:
+        time.sleep(0.02)
+        return super().lease(*arguments, **named)
+
+
+def test_a_wish_does_not_wait_until_a_slow_store_has_renewed_all(
+    keeper: LeaseKeeper, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "WISH_SECONDS", 0.05)
+    names = [f"{run_id}-{number}" for number in range(200)]
+    for name in names:
+        opened(name, lease=60)
+    asked_after: list[int] = []
+    renewed, enough = list[str](), threading.Event()
+
+    class Counted(Slow):
+        """It renews all in 4 seconds, and needs no time to tell of wishes."""
+
+        def lease(self, run_id: str, *arguments: Any, **named: Any) -> Lease:
+            renewed.append(run_id)
+            if len(renewed) == len(names):
+                enough.set()
+            return super().lease(run_id, *arguments, **named)
+
+        def wishes(self, run_ids: Collection[str]) -> Mapping[str, str]:
+            asked_after.append(len(renewed))
+            return {}
+
+    store = Counted(lease=60)
+    held = [keeper.hold(store, name, 1, Holder()) for name in names]
+    for one in held:
+        keeper.hurry(one)
+    assert enough.wait(PATIENCE)
+    assert sum(0 < count < len(names) for count in asked_after) > 3
+    for one in held:
+        keeper.drop(one)
+
+
+def test_a_store_that_takes_long_to_tell_of_wishes_has_its_leases_renewed(
+    keeper: LeaseKeeper, run_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "WISH_SECONDS", 0.01)
+    names = [f"{run_id}-{number}" for number in range(40)]
+    for name in names:
+        opened(name, lease=60)
+    asked, renewed, enough = list[int](), set[str](), threading.Event()
+
+    class Counted(Slow):
+        """It takes 0.2 seconds to tell of wishes, and 0.02 to renew one of 40."""
+
+        def lease(self, run_id: str, *arguments: Any, **named: Any) -> Lease:
+            lease = super().lease(run_id, *arguments, **named)
+            renewed.add(run_id)
+            if len(renewed) == len(names):
+                enough.set()
+            return lease
+
+        def wishes(self, run_ids: Collection[str]) -> Mapping[str, str]:
+            asked.append(len(run_ids))
+            time.sleep(0.2)
+            return {}
+
+    store = Counted(lease=60)
+    held = [keeper.hold(store, name, 1, Holder()) for name in names]
+    for one in held:
+        keeper.hurry(one)
+    assert enough.wait(PATIENCE)
+    assert len(asked) < 20  # not once after each renewal
+    for one in held:
+        keeper.drop(one)
+
+
+def test_leases_that_are_due_soon_are_renewed_together(keeper: LeaseKeeper, run_id: str) -> None:
+    store, now = opened(run_id, lease=60), time.monotonic()
+    found = leases.Round(store.where, threading.Condition())
+    soon, later = (Held(store, run_id, 1, Holder(), due=now + seconds) for seconds in (0.9, 100.0))
+    found.held = {soon: None, later: None}
+    assert found.due() == [soon]
+
+
+def test_the_lease_of_a_run_that_has_ended_meanwhile_is_not_renewed(
+    keeper: LeaseKeeper, run_id: str
+) -> None:
+    """Two are due; while the first is renewed, the run of the second ends."""
+    renewing, go_on, renewed = threading.Event(), threading.Event(), list[str]()
+
+    class Counted(BufferedRunLogStore):
+        """It holds the first renewal up."""
+
+        def lease(self, run_id: str, *arguments: Any, **named: Any) -> Lease:
+            renewed.append(run_id)
+            renewing.set()
+            assert go_on.wait(PATIENCE)
+            return super().lease(run_id, *arguments, **named)
+
+    store = Counted(lease=60)
+    holders = [Holder() for _ in range(3)]
+    for number in range(3):
+        opened(f"{run_id}-{number}", lease=60)
+    blocking, ended, last = (
+        keeper.hold(store, f"{run_id}-{number}", 1, holders[number]) for number in range(3)
+    )
+    with keeper._lock:
+        for one in (blocking, ended, last):
+            keeper.hurry(one)
+    assert renewing.wait(PATIENCE)
+    keeper.drop(ended)
+    go_on.set()
+    keeper.drop(blocking)
+    deadline = time.monotonic() + PATIENCE
+    while f"{run_id}-2" not in renewed:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    keeper.drop(last)
+    assert f"{run_id}-1" not in renewed
+    assert not holders[1].lost.is_set()

@@ -13,10 +13,10 @@ from runnable.extensions.run_log_store.sqlite_connection import Connection
 
 Version = Callable[[], tuple[Connection, int]]
 
-SETTLE_SECONDS: Final = 0.5
-"""A commit is written to the log before readers see it, later by an fsync if it is to outlive a
-loss of power; so long after a write it is looked for, less and less often."""
 FIRST_LOOK_SECONDS: Final = 0.0005
+"""A commit is written to the log before readers see it: later by an fsync if it is to outlive a
+loss of power, and by as long as its process gets no core. So after a write it is looked for, each
+time after twice as long as before."""
 LOOK_SECONDS: Final = 0.025
 """How often the version is looked at where the kernel tells nothing."""
 
@@ -59,8 +59,7 @@ class Commits:
             if watched is None:
                 time.sleep(min(LOOK_SECONDS, end - now))
                 continue
-            quiet = now - watched.at
-            pause = max(quiet, FIRST_LOOK_SECONDS) if quiet < SETTLE_SECONDS else end - now
+            pause = max(now - watched.at, FIRST_LOOK_SECONDS)
             watched.wait(min(pause, end - now), written)
 
     def _look(self, version: Version) -> int:

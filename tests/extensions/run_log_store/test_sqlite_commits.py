@@ -8,12 +8,15 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
+import apsw
 import pytest
 
 from runnable.exceptions import StoreError
 from runnable.extensions.run_log_store.sqlite import SQLiteRunLogStore
+from runnable.extensions.run_log_store.sqlite_commits import Commits
+from runnable.extensions.run_log_store.sqlite_connection import Connection
 
 PATIENCE = 20.0
 
@@ -142,3 +145,37 @@ def test_a_wait_for_nothing_ends_in_time(store: SQLiteRunLogStore) -> None:
     began = time.monotonic()
     assert store.wait(0.05, number) == number
     assert time.monotonic() - began >= 0.05
+
+
+class Slow:
+    """A writer that gets no core between its write to the log and the end of its commit."""
+
+    def __init__(self, path: Path) -> None:
+        self.connection, self.version = cast(Connection, apsw.Connection(str(path))), 1
+        self.looks = 0
+        self.looked = threading.Event()
+
+    def __call__(self) -> tuple[Connection, int]:
+        self.looks += 1
+        self.looked.set()
+        return self.connection, self.version
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1.2])
+def test_a_commit_that_takes_long_after_its_write_is_found_soon_after(
+    tmp_path: Path, seconds: float
+) -> None:
+    """The write is before the wait, so that the kernel tells nothing of it to who waits."""
+    path = tmp_path / "runs.db"
+    slow, given = Slow(path), list[int]()
+    commits = Commits(path)
+    number = commits.wait(slow, 0)
+    slow.looked.clear()
+    waiting = threading.Thread(target=lambda: given.append(commits.wait(slow, PATIENCE, number)))
+    waiting.start()
+    assert slow.looked.wait(PATIENCE)
+    time.sleep(seconds)
+    slow.version += 1
+    waiting.join(PATIENCE / 2)
+    assert given == [number + 1]
+    assert slow.looks < 50
