@@ -87,11 +87,18 @@ class PostgresRunLogStore(BaseRunLogStore):
     @classmethod
     def _can_be_read(cls, url: SecretStr) -> SecretStr:
         try:
-            conninfo_to_dict(url.get_secret_value())
+            said = conninfo_to_dict(url.get_secret_value())
         except psycopg.Error:
             raise ValueError(
                 "it is neither postgresql://user@host:port/database nor host=… dbname=…"
             ) from None
+        ports = str(said.get("port") or "").split(",")
+        # Parts of a password would be taken for the place of the server, and be shown as that.
+        if "@" in str(said.get("host") or "") or not all(one.isdigit() for one in ports if one):
+            raise ValueError(
+                "its host holds an '@', or its port is no number: write '@', '/', ':' and '#' of a "
+                "password as %40, %2F, %3A and %23"
+            )
         return url
 
     @cached_property
