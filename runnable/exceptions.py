@@ -49,6 +49,7 @@ RunnableError
 │   └── ProcessTraceback                the traceback in the process of a step: the cause there
 ├── ExecutionFailedError                a run that failed; the user's exception is its cause
 ├── RunCancelledError                   a run that was cancelled
+├── UnreadableRunError                  records of a run that are not of their form
 ├── RunError                            a run that cannot be opened
 │   ├── RunExistsError (ValueError)
 │   ├── RunNotFoundError (ValueError)

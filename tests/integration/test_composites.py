@@ -151,7 +151,8 @@ async def test_the_run_log_tells_of_composites_as_of_steps(each_store: str):
             raise LookupError(f"cannot measure {item}")
         return item / 2
 
-    pipeline = pipe(on_items(one(measure, metric("half"))))
+    # One after the other, so that it is known which fails first.
+    pipeline = pipe(on_items(one(measure, metric("half")), max_concurrency=1))
     error = await failure(pipeline, {"items": [0, 1, 2]})
     failing.clear()
     run = await pipeline.execute(resume=error.run_id)

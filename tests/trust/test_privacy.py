@@ -289,6 +289,7 @@ ERRORS = [
     exceptions.UnwritableError(HOSTILE, HOSTILE),
     exceptions.TargetError(HOSTILE, HOSTILE, HOSTILE, HOSTILE),
     exceptions.OriginError(HOSTILE, HOSTILE, HOSTILE),
+    exceptions.UnreadableRunError([HOSTILE], HOSTILE),
     exceptions.TaskDocumentError(HOSTILE),
     exceptions.MissingParameterError(HOSTILE, HOSTILE, [HOSTILE]),
     exceptions.MissingSecretError(HOSTILE, HOSTILE, HOSTILE),

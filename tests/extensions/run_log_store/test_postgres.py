@@ -122,7 +122,7 @@ def test_a_server_that_was_never_there_is_one_sentence_at_once_and_without_a_pas
     ],
 )
 def test_a_url_that_is_none_is_refused_without_being_shown(url: str) -> None:
-    with pytest.raises(ValueError, match="neither postgresql://|%40") as caught:
+    with pytest.raises(ValueError, match=r"neither postgresql://|%40") as caught:
         made(url)
     assert "secret" not in str(caught.value)
 

@@ -138,7 +138,7 @@ def test_a_transaction_that_fails_leaves_nothing_behind(
     store: SQLiteRunLogStore, lease: Lease
 ) -> None:
     batch = [Append(lease, 2, [record(3)]), Append(lease, 3, [record(9)])]
-    with pytest.raises(StoreError, match="has the seq 9 and not 4"):
+    with pytest.raises(StoreError, match="has the seq 9, not 4"):
         store.append(batch)
     assert [one.seq for one in store.read("first")] == [1, 2]
     assert store.append(batch[:1]) == [None]
