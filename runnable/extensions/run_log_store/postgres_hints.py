@@ -20,6 +20,8 @@ from runnable.extensions.run_log_store.postgres_schema import Session
 
 logger = logging.getLogger(defaults.LOGGER_NAME)
 
+QUIET_SECONDS: Final = 5.0
+"""The thread that tells ends when so long nothing was to be told."""
 TELL_SECONDS: Final = 0.01
 """What is appended within so many seconds after it was told of the last is told together."""
 IDLE_SECONDS: Final = 60.0
@@ -48,20 +50,22 @@ class Teller:
 
     def tell(self) -> None:
         """Have it told; returns at once."""
-        if not self._woken.is_set():
+        with self._lock:
             self._woken.set()
-        if self._thread is None:
-            with self._lock:
-                if self._thread is None:
-                    self._thread = threading.Thread(
-                        target=self._serve, name="runnable-notify", daemon=True
-                    )
-                    self._thread.start()
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._serve, name="runnable-notify", daemon=True
+                )
+                self._thread.start()
 
     def _serve(self) -> None:
         while True:
-            self._woken.wait()
-            self._woken.clear()
+            self._woken.wait(QUIET_SECONDS)
+            with self._lock:
+                if not self._woken.is_set():
+                    self._thread = None
+                    return
+                self._woken.clear()
             # What is wrong with the server, the next append says to somebody who is concerned.
             with suppress(StoreError):
                 self._notify()

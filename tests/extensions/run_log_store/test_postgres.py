@@ -25,7 +25,12 @@ from runnable.exceptions import (
     RunNotFoundError,
     StoreError,
 )
-from runnable.extensions.run_log_store import postgres_removal, postgres_runs, postgres_schema
+from runnable.extensions.run_log_store import (
+    postgres_hints,
+    postgres_removal,
+    postgres_runs,
+    postgres_schema,
+)
 from runnable.extensions.run_log_store.postgres import PostgresRunLogStore
 from runnable.extensions.run_log_store.postgres_errors import store_error
 from runnable.extensions.run_log_store.postgres_sessions import SERVERS
@@ -748,3 +753,18 @@ def test_a_server_that_cannot_be_described_is_one_sentence() -> None:
     with pytest.raises(StoreError, match="the server cannot be reached") as caught:
         made(NOBODY_LISTENS).describe()
     assert "very-secret" not in str(caught.value)
+
+
+def test_the_thread_that_tells_of_appends_ends_when_nothing_is_appended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(postgres_hints, "QUIET_SECONDS", 0.01)
+    told = threading.Semaphore(0)
+    teller = postgres_hints.Teller(told.release)
+    for _ in range(2):
+        teller.tell()
+        assert told.acquire(timeout=20)
+        thread = teller._thread
+        if thread is not None:
+            thread.join(20)
+        assert teller._thread is None
