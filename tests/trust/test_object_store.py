@@ -260,7 +260,8 @@ def test_a_process_that_is_killed_is_followed_at_once_and_nothing_is_done_twice(
     for number in range(20 if full else 1):
         run_id = f"run-{number}"
         with processes(2, program, own_folder) as (owner, heir):
-            start(owner, run_id, chunks=100, pause=0.005)
+            # Long enough for a slow machine to look at it in between.
+            start(owner, run_id, chunks=300, pause=0.01)
             owner.hear("body", "speak")
             seq = draw.randrange(5, 60)
             wait_until(lambda r=run_id, s=seq: store.lease(r, Owner.current(), "look").seq > s)
@@ -285,7 +286,8 @@ def test_an_owner_that_is_stopped_past_its_lease_appends_nothing_when_it_goes_on
     for number in range(1, 11 if full else 2):
         run_id = f"run-{number}"
         with processes(2, program, own_folder) as (owner, heir):
-            start(owner, run_id, chunks=100, pause=0.005)
+            # Long enough for a slow machine to look at it in between.
+            start(owner, run_id, chunks=300, pause=0.01)
             owner.hear("body", "speak")
             seq = draw.randrange(5, 60)
             wait_until(lambda r=run_id, s=seq: store.lease(r, Owner.current(), "look").seq > s)
