@@ -24,12 +24,12 @@ JSON = st.recursive(
 @pytest.mark.parametrize(
     ("spec", "file", "argv", "origin"),
     [
-        (None, "/work/shop/run.py", ["run.py"], Origin("script", "run.py")),
-        (None, "/work/shop/bin/run.py", ["x", "1"], Origin("script", "bin/run.py", arguments=True)),
+        (None, "/srv/shop/run.py", ["run.py"], Origin("script", "run.py")),
+        (None, "/srv/shop/bin/run.py", ["x", "1"], Origin("script", "bin/run.py", arguments=True)),
         (None, "/elsewhere/run.py", ["x"], Origin("script", "/elsewhere/run.py")),
-        ("shop.run", "/work/shop/run.py", ["x"], Origin("script", "-m shop.run")),
-        ("shop.__main__", "/work/shop/__main__.py", ["x"], Origin("script", "-m shop")),
-        ("__main__", "/work/shop/__main__.py", ["x"], Origin("script", "__main__.py")),
+        ("shop.run", "/srv/shop/run.py", ["x"], Origin("script", "-m shop.run")),
+        ("shop.__main__", "/srv/shop/__main__.py", ["x"], Origin("script", "-m shop")),
+        ("__main__", "/srv/shop/__main__.py", ["x"], Origin("script", "__main__.py")),
         (None, None, [""], Origin("session")),
     ],
 )
@@ -46,7 +46,7 @@ def test_a_process_is_known_by_its_script(
     monkeypatch.setitem(sys.modules, "__main__", main)
     monkeypatch.setattr(sys, "argv", argv)
 
-    assert Origin.of_process(Path("/work/shop")) == origin
+    assert Origin.of_process(Path("/srv/shop")) == origin
 
 
 @pytest.mark.parametrize(
